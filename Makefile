@@ -1,0 +1,161 @@
+# convd: one file, read top to bottom.  make help  lists the targets.
+#
+#   make run              set up, build, serve the bundled model
+#   make test             set up, build, run every test
+#   make MODE=asan test   the same with AddressSanitizer and UBSan (tsan: ThreadSanitizer)
+
+VERSION := 0.1.0
+
+MODE   ?= release
+CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+PYTHON ?= /usr/bin/python3
+B      := build/$(MODE)$(if $(findstring clang,$(CC)),-clang)
+BIN    := $(if $(filter build/release,$(B)),build/convd,$(B)/convd)
+ARCH   := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+
+# --- what has to be installed -----------------------------------------------------------------
+
+BUILD_PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev \
+    libmicrohttpd-dev libjansson-dev libjpeg62-turbo-dev libspng-dev libwebp-dev zlib1g-dev curl
+TEST_PACKAGES  := clang libomp-14-dev libclang-rt-14-dev libcmocka-dev python3 python3-pytest \
+    python3-numpy python3-requests python3-pil python3-onnx dataset-fashion-mnist \
+    libonnx-testdata valgrind
+LINT_PACKAGES  := clang-format clang-tidy cppcheck
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# Installs those of $(1) that are not there.
+define install
+@missing=; for p in $(1); do \
+    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+done; \
+if [ -n "$$missing" ]; then \
+    echo "installing:$$missing"; \
+    $(SUDO) apt-get update -qq && \
+    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+# --- how it is compiled -----------------------------------------------------------------------
+
+LIBRARIES := libprotobuf-c libmicrohttpd jansson libjpeg spng libwebp libwebpdemux zlib
+
+# A packager's own go last and win.
+CPPFLAGS_ALL = -I. -I$(B) -MMD -MP -D_GNU_SOURCE -DCONVD_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CFLAGS_ALL   = -std=c11 -g -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -fvisibility=hidden \
+               -fstack-protector-strong -pthread -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
+               -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+               $(if $(CI),-Werror) $(CFLAGS.$(MODE)) $(CFLAGS.file) $(CFLAGS)
+CFLAGS.release := -O2 -DNDEBUG -fopenmp
+CFLAGS.debug   := -O1 -fopenmp
+CFLAGS.asan    := -O1 -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all \
+                  -fno-omit-frame-pointer
+# libgomp is not instrumented: without OpenMP a team has one worker, and the server has its threads.
+CFLAGS.tsan    := -O1 -fsanitize=thread
+LDFLAGS_ALL    = $(CFLAGS.$(MODE)) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
+LDLIBS         = $(shell pkg-config --libs $(LIBRARIES)) -lm
+
+RUNTIME := $(sort $(wildcard runtime/*.c runtime/ops/*.c runtime/passes/*.c runtime/kernels/*.c))
+SERVER  := $(sort $(wildcard server/*.c))
+TESTS   := $(basename $(notdir $(sort $(wildcard tests/test_*.c tests/check_*.c))))
+PROTO   := $(B)/proto/onnx.pb-c
+
+LIB         := $(B)/libconvd.a
+RUNTIME_OBJ := $(RUNTIME:%.c=$(B)/%.o) $(PROTO).o
+SERVER_OBJ  := $(SERVER:%.c=$(B)/%.o)
+TEST_BIN    := $(TESTS:%=$(B)/tests/%)
+
+# A level's file, and no other, may use its instructions.
+ifeq ($(ARCH),x86_64)
+$(B)/runtime/kernels/avx2.o:   CFLAGS.file := -mavx2 -mfma -mf16c
+$(B)/runtime/kernels/avx512.o: CFLAGS.file := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
+                                              -mprefer-vector-width=512
+endif
+$(B)/runtime/kernels/%.o: CFLAGS.release := -O3 -DNDEBUG -fopenmp
+$(PROTO).o: CFLAGS.file := -Wno-conversion
+
+# --- targets ----------------------------------------------------------------------------------
+
+.PHONY: all setup setup-test setup-lint run test check bench compare lint layers format help clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BIN) ## build build/convd
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: ## install the packages that building needs (apt)
+	$(call install,$(BUILD_PACKAGES))
+
+setup-test:
+	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+
+setup-lint:
+	$(call install,$(LINT_PACKAGES))
+
+run: setup ## set up, build, serve the bundled model
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	$(BIN) serve models/fashion
+
+test: setup-test ## set up, build, run every test
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(TEST_BIN)
+	@B=$(B) BIN=$(BIN) PYTHON=$(PYTHON) tests/run.sh
+
+check: $(B)/tests/check_kernels ## kernels against their reference only
+	$(B)/tests/check_kernels
+
+bench: all ## time the bundled model
+	$(BIN) bench models/fashion --batch 1,8
+
+# The other side of the comparison: the library and its binding are inside the package.
+build/node_modules/onnxruntime-node:
+	@mkdir -p build
+	cd build && npm install --silent --no-save --ignore-scripts onnxruntime-node@1
+
+BATCH   ?= 1,8
+THREADS ?= 1,2
+compare: all build/node_modules/onnxruntime-node ## time MODELS="a.onnx b.onnx" against ONNX Runtime
+	NODE_PATH=build/node_modules node tests/compare/compare.js --batch $(BATCH) \
+	    --threads $(THREADS) --json build/compare.json $(MODELS)
+
+layers: ## who includes whom, against the table of the design
+	@tests/layers.sh
+
+lint: setup-lint layers ## clang-tidy, cppcheck
+	@$(MAKE) --no-print-directory $(PROTO).h
+	clang-tidy --quiet $(RUNTIME) $(SERVER) -- -std=c11 -D_GNU_SOURCE -I. -I$(B) -fopenmp \
+	    -DCONVD_VERSION='""'
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	    --error-exitcode=1 -I. -I$(B) -D__x86_64__ runtime server
+
+format: ## clang-format everything
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.inc')
+
+clean: ## remove build/
+	rm -rf build
+
+# --- rules ------------------------------------------------------------------------------------
+
+$(BIN): $(SERVER_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS)
+
+$(LIB): $(RUNTIME_OBJ)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(PROTO).c $(PROTO).h &: proto/onnx.proto
+	@mkdir -p $(B)/proto
+	protoc-c --proto_path=. --c_out=$(B) proto/onnx.proto
+
+$(PROTO).o: $(PROTO).c
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
+
+$(B)/%.o: %.c Makefile | $(PROTO).h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
+
+$(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/server/main.o,$(SERVER_OBJ)) $(LIB)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lcmocka
+
+-include $(RUNTIME_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(TEST_BIN:=.d)

@@ -1,0 +1,31 @@
+/* AVX-512 (F, BW, DQ, VL): 32 registers of 16 floats, 28 of them accumulators. Compiled with
+ * -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma. With LEVEL_AVX512_EMULATED defined it is plain
+ * C of the same shape and rounding, for machines without. */
+#if defined(__x86_64__) || defined(LEVEL_AVX512_EMULATED)
+
+#if !defined(LEVEL_AVX512_EMULATED)
+#define LEVEL_AVX512
+#endif
+#include "runtime/kernels/level.h"
+
+#define TILE_1 14
+#define TILE_2 14
+
+#include "runtime/kernels/vmath.inc"
+#include "runtime/kernels/elementwise.inc"
+#include "runtime/kernels/layout.inc"
+#include "runtime/kernels/mac.inc"
+#include "runtime/kernels/depthwise.inc"
+
+const struct rt_kernels ISA(rt_kernels) = {
+    .name = "avx512",
+    .block = VEC_N,
+    ELEMENTWISE_SLOTS,
+    LAYOUT_SLOTS,
+    MAC_SLOTS,
+    DEPTHWISE_SLOTS,
+};
+
+#else
+typedef int rt_no_avx512; /* a file may not be empty */
+#endif

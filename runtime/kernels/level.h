@@ -1,0 +1,176 @@
+/* What the shared kernels (*.inc) are written in: a vector of floats, VEC, and its few operations,
+ * for the level whose file includes this. Included by level files only, after one of
+ *     #define LEVEL_SCALAR, LEVEL_AVX2, LEVEL_AVX512 or LEVEL_AVX512_EMULATED
+ * The last one has the width, the tiles and the rounding of AVX-512 in plain C: it runs anywhere,
+ * so that tests can check code for which no machine is at hand.
+ *
+ * VEC is the compiler's own vector type: + - * / & | << and comparisons work on it. Everything here
+ * is a macro or a static function, so that no wide code can be shared with other files. */
+#ifndef RUNTIME_KERNELS_LEVEL_H
+#define RUNTIME_KERNELS_LEVEL_H
+
+#include "runtime/kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(LEVEL_AVX512)
+#include <immintrin.h>
+#define ISA(name) name##_avx512
+#define VEC_N 16
+#elif defined(LEVEL_AVX512_EMULATED)
+#define ISA(name) name##_avx512_emulated
+#define VEC_N 16
+#elif defined(LEVEL_AVX2)
+#include <immintrin.h>
+#define ISA(name) name##_avx2
+#define VEC_N 8
+#elif defined(LEVEL_SCALAR)
+#define ISA(name) name##_scalar
+#define VEC_N 8
+#else
+#error "a level's file says which level it is"
+#endif
+
+/* Vectors wider than the machine's are only ever passed to functions that are inlined. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+typedef float VEC __attribute__((vector_size(4 * VEC_N)));
+typedef int32_t IVEC __attribute__((vector_size(4 * VEC_N)));
+typedef float VEC_ANYWHERE __attribute__((vector_size(4 * VEC_N), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+INLINE VEC vload(const float *p)
+{
+    return *(const VEC_ANYWHERE *)p;
+}
+
+INLINE void vstore(float *p, VEC v)
+{
+    *(VEC_ANYWHERE *)p = v;
+}
+
+/* The first n < VEC_N floats at p, zeros after them; and back. Nothing else is touched. */
+INLINE VEC vload_part(const float *p, size_t n)
+{
+    float lane[VEC_N] = { 0 };
+    memcpy(lane, p, n * sizeof *p);
+    return vload(lane);
+}
+
+INLINE void vstore_part(float *p, VEC v, size_t n)
+{
+    float lane[VEC_N];
+    vstore(lane, v);
+    memcpy(p, lane, n * sizeof *p);
+}
+
+/* Bit casts; mask ? a : b for a mask of all ones or all zeros a lane. */
+#define vbits(v) ((IVEC)(v))
+#define vfloat(i) ((VEC)(i))
+
+INLINE VEC vselect(IVEC mask, VEC a, VEC b)
+{
+    return vfloat((mask & vbits(a)) | (~mask & vbits(b)));
+}
+
+INLINE IVEC vround_int(VEC v) /* to nearest; |v| < 2^22 */
+{
+    const VEC magic = (VEC){ 0 } + 12582912.0f; /* 1.5 * 2^23: the integer is in the low bits */
+    return vbits(v + magic) - vbits(magic);
+}
+
+INLINE VEC vfrom_int(IVEC i)
+{
+    return __builtin_convertvector(i, VEC);
+}
+
+INLINE VEC vabs(VEC v)
+{
+    return vfloat(vbits(v) & 0x7fffffff);
+}
+
+/* |v| with the sign of s. */
+INLINE VEC vcopysign(VEC v, VEC s)
+{
+    return vfloat((vbits(v) & 0x7fffffff) | (vbits(s) & (int32_t)0x80000000));
+}
+
+/* vmax and vmin give the second operand when one of the two is NaN, or when both are zeros: a bound
+ * comes first, and what it bounds comes through. vfma rounds once, but on the scalar level, which
+ * has no such instruction. */
+#if defined(LEVEL_AVX512)
+
+#define vset1(x) _mm512_set1_ps(x)
+#define vmax(a, b) ((VEC)_mm512_max_ps(a, b))
+#define vmin(a, b) ((VEC)_mm512_min_ps(a, b))
+#define vsqrt(a) ((VEC)_mm512_sqrt_ps(a))
+#define vfma(a, b, c) ((VEC)_mm512_fmadd_ps(a, b, c))
+/* Lane i of the result is lane index[i] of v. */
+#define vpermute(v, index) ((VEC)_mm512_permutexvar_ps((__m512i)(index), v))
+
+#elif defined(LEVEL_AVX2)
+
+#define vset1(x) _mm256_set1_ps(x)
+#define vmax(a, b) ((VEC)_mm256_max_ps(a, b))
+#define vmin(a, b) ((VEC)_mm256_min_ps(a, b))
+#define vsqrt(a) ((VEC)_mm256_sqrt_ps(a))
+#define vfma(a, b, c) ((VEC)_mm256_fmadd_ps(a, b, c))
+#define vpermute(v, index) ((VEC)_mm256_permutevar8x32_ps(v, (__m256i)(index)))
+
+#else
+
+INLINE VEC vset1(float x)
+{
+    return x - (VEC){ 0 };
+}
+
+INLINE VEC vmax(VEC a, VEC b)
+{
+    return vselect(a > b, a, b);
+}
+
+INLINE VEC vmin(VEC a, VEC b)
+{
+    return vselect(a < b, a, b);
+}
+
+INLINE VEC vsqrt(VEC v)
+{
+    for (int i = 0; i < VEC_N; i++)
+        v[i] = sqrtf(v[i]);
+    return v;
+}
+
+INLINE VEC vpermute(VEC v, IVEC index)
+{
+    VEC r = v;
+    for (int i = 0; i < VEC_N; i++)
+        r[i] = v[index[i]];
+    return r;
+}
+
+#if defined(LEVEL_SCALAR)
+INLINE VEC vfma(VEC a, VEC b, VEC c)
+{
+    return a * b + c;
+}
+#else
+/* Out of line: this is for tests, where what counts is that it compiles fast. */
+static __attribute__((noinline)) void fma_lanes(VEC *c, const VEC *a, const VEC *b)
+{
+    for (int i = 0; i < VEC_N; i++)
+        (*c)[i] = fmaf((*a)[i], (*b)[i], (*c)[i]);
+}
+
+INLINE VEC vfma(VEC a, VEC b, VEC c)
+{
+    fma_lanes(&c, &a, &b);
+    return c;
+}
+#endif
+
+#endif
+
+#endif

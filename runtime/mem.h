@@ -1,0 +1,56 @@
+/* Memory: one allocator for the whole program, checked sizes, the arena that compiling uses, and
+ * the hook through which tests make the n-th allocation fail. Thread-safe, but for an arena. */
+#ifndef RUNTIME_MEM_H
+#define RUNTIME_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Vectors of every level, a cache line. */
+#define RT_ALIGN 64
+
+/* len bytes aligned to RT_ALIGN, not cleared (rt_zalloc: cleared); NULL when there are none.
+ * A length of 0 gives a valid pointer. Ended by rt_free(), which takes NULL. */
+void *rt_alloc(size_t len) __attribute__((malloc, warn_unused_result));
+void *rt_zalloc(size_t len) __attribute__((malloc, warn_unused_result));
+/* n elements of size each; NULL also when the product overflows. */
+void *rt_alloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_result));
+void *rt_zalloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_result));
+/* Grows (or shrinks) a block made here; p may be NULL. On failure p is left as it was. */
+void *rt_realloc_array(void *p, size_t n, size_t size) __attribute__((warn_unused_result));
+char *rt_strdup(const char *s) __attribute__((malloc, warn_unused_result));
+void rt_free(void *p);
+
+/* *out = a * b or a + b; false on overflow, with *out untouched. */
+bool rt_mul_size(size_t a, size_t b, size_t *out);
+bool rt_add_size(size_t a, size_t b, size_t *out);
+bool rt_mul_i64(int64_t a, int64_t b, int64_t *out);
+bool rt_add_i64(int64_t a, int64_t b, int64_t *out);
+/* len rounded up to a multiple of RT_ALIGN. len is at most SIZE_MAX / 2. */
+size_t rt_align_up(size_t len);
+
+/* Blocks that live and die together: pieces are never freed one by one. One thread at a time. */
+struct rt_arena;
+/* limit: bytes that may be handed out in all, 0 for no limit. NULL when out of memory. */
+struct rt_arena *rt_arena_create(size_t limit);
+void rt_arena_destroy(struct rt_arena *a); /* takes NULL */
+/* len bytes, cleared, aligned to RT_ALIGN when len >= RT_ALIGN, else to 16. NULL: out of memory or
+ * over the limit (rt_arena_over() then says which). */
+void *rt_arena_alloc(struct rt_arena *a, size_t len) __attribute__((warn_unused_result));
+void *rt_arena_array(struct rt_arena *a, size_t n, size_t size) __attribute__((warn_unused_result));
+char *rt_arena_strdup(struct rt_arena *a, const char *s, size_t len)
+    __attribute__((warn_unused_result));
+bool rt_arena_over(const struct rt_arena *a);
+size_t rt_arena_used(const struct rt_arena *a);
+
+/* For tests. rt_mem_fail(n) lets n allocations through and fails the next one, once; -1 (the
+ * start) never fails. rt_mem_live() counts blocks that are allocated and not yet freed. */
+void rt_mem_fail(long after);
+long rt_mem_live(void);
+/* Bytes held by the blocks alive now, and the most there have been since the last reset. */
+size_t rt_mem_bytes(void);
+size_t rt_mem_peak(void);
+void rt_mem_peak_reset(void);
+
+#endif

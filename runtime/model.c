@@ -1,0 +1,494 @@
+/* Loads a model: finds out how its batch axis behaves, and compiles accordingly. */
+#include "runtime/model.h"
+
+#include "runtime/import.h"
+#include "runtime/ops/op.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEFAULT_MAX_BATCH 8
+#define MOST_BATCH 65536
+#define DEFAULT_MEMORY ((size_t)4 << 30)
+/* Stands for a height or width that the file leaves open, to see whether the model compiles. */
+#define GUESSED_SIZE 224
+
+static struct rt_program_options how(const struct rt_model *m)
+{
+    return (struct rt_program_options){ &m->options, m->options.max_batch, m->max_threads };
+}
+
+static const struct rt_shape *declared(const struct rt_model *m, int i)
+{
+    return &m->src->value[m->src->input[i]].shape;
+}
+
+/* Whether dimension 0 of every input reads d. */
+static bool first_dims_are(const struct rt_model *m, int64_t d)
+{
+    for (int i = 0; i < m->src->n_inputs; i++)
+        if (declared(m, i)->rank == 0 || declared(m, i)->dim[0] != d)
+            return false;
+    return m->src->n_inputs > 0;
+}
+
+/* Whether dimensions after the first, or the first if it is not counted as the batch, are free. */
+static bool has_free_dims(const struct rt_model *m, bool batch)
+{
+    for (int i = 0; i < m->src->n_inputs; i++)
+        for (int k = batch ? 1 : 0; k < declared(m, i)->rank; k++)
+            if (declared(m, i)->dim[k] < 0)
+                return true;
+    return false;
+}
+
+/* The declared shapes with first in dimension 0 (0: as it is) and a guess for what is free. */
+static struct rt_shape *guess_shapes(const struct rt_model *m, int64_t first)
+{
+    struct rt_shape *s = rt_alloc_array((size_t)m->src->n_inputs + 1, sizeof *s);
+    for (int i = 0; s != NULL && i < m->src->n_inputs; i++) {
+        s[i] = *declared(m, i);
+        for (int k = 0; k < s[i].rank; k++)
+            if (k == 0 && first != 0)
+                s[i].dim[k] = first;
+            else if (s[i].dim[k] < 0)
+                s[i].dim[k] = k == 0 ? 1 : k == 1 && s[i].rank > 2 ? 3 : GUESSED_SIZE;
+    }
+    return s;
+}
+
+static enum rt_status compile_with(struct rt_model *m, int64_t first, struct rt_program **out,
+                                   struct rt_error *err)
+{
+    struct rt_shape *shapes = guess_shapes(m, first);
+    if (shapes == NULL)
+        return rt_fail(err, RT_E_NOMEM, "out of memory while loading the model");
+    struct rt_program_options o = how(m);
+    enum rt_status s = rt_program_compile(m->src, shapes, &o, out, err);
+    rt_free(shapes);
+    return s;
+}
+
+static bool is_refusal(enum rt_status s)
+{
+    return s == RT_E_UNSUPPORTED || s == RT_E_INVALID;
+}
+
+static bool outputs_start_with_one(const struct rt_program *p)
+{
+    for (int i = 0; i < p->g->n_outputs; i++) {
+        const struct rt_shape *s = &p->g->value[p->g->output[i]].shape;
+        if (s->rank == 0 || s->dim[0] != 1)
+            return false;
+    }
+    return true;
+}
+
+/* Statistics of the batch make a sample's answer depend on who shares its batch. */
+static enum rt_status check_statistics(const struct rt_model *m, struct rt_error *err)
+{
+    if (m->program == NULL || m->options.allow_batch_statistics)
+        return RT_OK;
+    const struct rt_graph *g = m->program->g;
+    for (int i = 0; i < g->n_batchnorms; i++)
+        if (g->batchnorm[i].fate == RT_BN_TRAINING)
+            return rt_fail(err, RT_E_UNSUPPORTED,
+                           "node '%s' (BatchNormalization): training_mode = 1 normalises by the "
+                           "statistics of whatever shares the batch; export the model for "
+                           "inference, or allow it with allow_batch_statistics",
+                           g->batchnorm[i].name);
+    return RT_OK;
+}
+
+/* Tries the forms from the most useful down. */
+static enum rt_status find_mode(struct rt_model *m, struct rt_error *err)
+{
+    bool is_free = first_dims_are(m, -1), is_one = first_dims_are(m, 1);
+    bool shaped = has_free_dims(m, is_free);
+    struct rt_error first = { .status = RT_OK };
+    enum rt_status s = RT_E_UNSUPPORTED;
+    if (is_free || is_one)
+        s = compile_with(m, RT_BATCH, &m->program, &first);
+    if (s == RT_OK) {
+        m->mode = shaped ? RT_MODE_SHAPED : RT_MODE_BATCHED;
+        m->batch_free = true;
+        return RT_OK;
+    }
+    if (s == RT_E_DYNAMIC) {
+        m->mode = RT_MODE_INTERPRETED;
+        return RT_OK;
+    }
+    if (!is_refusal(s)) {
+        *err = first;
+        return s;
+    }
+    s = compile_with(m, is_free ? 1 : 0, &m->program, err);
+    if (s == RT_E_DYNAMIC) {
+        m->mode = RT_MODE_INTERPRETED;
+        return RT_OK;
+    }
+    /* With sizes that are only guessed, a refusal may be the guess's fault. */
+    bool guessed = is_free ? has_free_dims(m, true) : shaped;
+    if (s != RT_OK && !(guessed && is_refusal(s)))
+        return s;
+    if (first.status != RT_OK) {
+        m->batch_note = rt_strdup(first.text);
+        if (m->batch_note == NULL)
+            return rt_fail(err, RT_E_NOMEM, "out of memory while loading the model");
+    }
+    if (shaped || is_free)
+        m->mode = RT_MODE_SHAPED;
+    else
+        m->mode = is_one && outputs_start_with_one(m->program) ? RT_MODE_LOOPED : RT_MODE_FIXED;
+    return RT_OK;
+}
+
+static bool is_batched(const struct rt_model *m)
+{
+    return m->mode == RT_MODE_BATCHED || m->mode == RT_MODE_LOOPED || m->batch_free;
+}
+
+/* What the file declares, with what was found out put in. */
+static struct rt_io describe(const struct rt_model *m, int value, bool is_output, int at)
+{
+    const struct rt_value *v = &m->src->value[value];
+    struct rt_io io = { v->name, v->dtype, v->shape };
+    if (is_output && m->program != NULL) {
+        const struct rt_graph *g = m->program->g;
+        const struct rt_value *made = &g->value[g->output[at]];
+        bool trusted = m->mode != RT_MODE_SHAPED;
+        struct rt_shape filed = io.shape;
+        io.dtype = made->dtype;
+        io.shape = made->shape;
+        for (int k = 0; k < io.shape.rank; k++)
+            if (rt_is_batched(io.shape.dim[k]))
+                io.shape.dim[k] = -1;
+            else if (!trusted && (filed.rank != made->shape.rank || filed.dim[k] < 0))
+                io.shape.dim[k] = -1;
+    }
+    if (is_batched(m) && io.shape.rank > 0)
+        io.shape.dim[0] = -1;
+    return io;
+}
+
+static enum rt_status describe_all(struct rt_model *m, struct rt_error *err)
+{
+    m->input = rt_zalloc_array((size_t)m->src->n_inputs + 1, sizeof *m->input);
+    m->output = rt_zalloc_array((size_t)m->src->n_outputs + 1, sizeof *m->output);
+    if (m->input == NULL || m->output == NULL)
+        return rt_fail(err, RT_E_NOMEM, "out of memory while loading the model");
+    for (int i = 0; i < m->src->n_inputs; i++)
+        m->input[i] = describe(m, m->src->input[i], false, i);
+    for (int i = 0; i < m->src->n_outputs; i++)
+        m->output[i] = describe(m, m->src->output[i], true, i);
+    return RT_OK;
+}
+
+/* Programs that are compiled later need the constants, which may lie in the caller's bytes. */
+static enum rt_status keep_source(struct rt_model *m, const void *bytes, size_t len,
+                                  struct rt_error *err)
+{
+    if (m->mode != RT_MODE_SHAPED && m->mode != RT_MODE_INTERPRETED) {
+        rt_arena_destroy(m->src->bulk);
+        m->src->bulk = NULL;
+        for (int v = 0; v < m->src->n_values; v++)
+            m->src->value[v].data = NULL;
+        return RT_OK;
+    }
+    m->bytes = rt_alloc(len);
+    if (m->bytes == NULL)
+        return rt_fail_nomem(err, len);
+    memcpy(m->bytes, bytes, len);
+    for (int v = 0; v < m->src->n_values; v++) {
+        uintptr_t at = (uintptr_t)m->src->value[v].data, from = (uintptr_t)bytes;
+        if (at >= from && at < from + len)
+            m->src->value[v].data = (const char *)m->bytes + (at - from);
+    }
+    return RT_OK;
+}
+
+enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_options *options,
+                             struct rt_model **out, struct rt_error *err)
+{
+    struct rt_error own;
+    err = err != NULL ? err : &own;
+    struct rt_model *m = rt_zalloc(sizeof *m);
+    if (m == NULL)
+        return rt_fail_nomem(err, sizeof *m);
+    atomic_init(&m->refs, 1);
+    pthread_mutex_init(&m->lock, NULL);
+    m->options = options != NULL ? *options : (struct rt_options){ 0 };
+    if (m->options.max_batch <= 0)
+        m->options.max_batch = DEFAULT_MAX_BATCH;
+    if (m->options.memory_limit == 0)
+        m->options.memory_limit = DEFAULT_MEMORY;
+    m->max_threads = rt_cpu_budget();
+    if (m->options.threads > m->max_threads)
+        m->max_threads = m->options.threads;
+    enum rt_status s = RT_OK;
+    if (m->options.max_batch > MOST_BATCH)
+        s = rt_fail(err, RT_E_LIMIT, "max_batch is %d, at most %d is possible",
+                    m->options.max_batch, MOST_BATCH);
+    if (s == RT_OK)
+        s = rt_import(bytes, len, &m->options, m->options.memory_limit, &m->src, err);
+    if (s == RT_OK)
+        s = rt_graph_tidy(m->src, err);
+    if (s == RT_OK)
+        s = find_mode(m, err);
+    if (s == RT_OK)
+        s = check_statistics(m, err);
+    if (s == RT_OK)
+        s = describe_all(m, err);
+    if (s == RT_OK)
+        s = keep_source(m, bytes, len, err);
+    m->options.folder = NULL; /* the caller's */
+    if (s == RT_OK)
+        *out = m;
+    else
+        rt_model_release(m);
+    return s;
+}
+
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = rt_strdup(slash != NULL ? path : ".");
+    if (folder != NULL && slash != NULL)
+        folder[slash == path ? 1 : slash - path] = '\0';
+    return folder;
+}
+
+enum rt_status rt_model_load_file(const char *path, const struct rt_options *options,
+                                  struct rt_model **out, struct rt_error *err)
+{
+    struct stat st;
+    struct rt_options o = options != NULL ? *options : (struct rt_options){ 0 };
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return rt_fail(err, errno == ENOENT ? RT_E_NOT_FOUND : RT_E_IO, "%s: %s", path,
+                       strerror(errno));
+    enum rt_status s = RT_OK;
+    void *bytes = NULL;
+    char *folder = folder_of(path);
+    if (folder == NULL)
+        s = rt_fail(err, RT_E_NOMEM, "%s: out of memory", path);
+    else if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        s = rt_fail(err, RT_E_IO, "%s: is not a file", path);
+    else if (st.st_size == 0)
+        s = rt_fail(err, RT_E_INVALID, "%s: the file is empty", path);
+    if (s == RT_OK) {
+        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (bytes == MAP_FAILED) {
+            bytes = NULL;
+            s = rt_fail(err, RT_E_IO, "%s: %s", path, strerror(errno));
+        }
+    }
+    if (s == RT_OK) {
+        o.folder = folder;
+        s = rt_model_load(bytes, (size_t)st.st_size, &o, out, err);
+        if (s != RT_OK)
+            rt_error_prefix(err, "%s", path);
+    }
+    if (bytes != NULL)
+        munmap(bytes, (size_t)st.st_size);
+    rt_free(folder);
+    close(fd);
+    return s;
+}
+
+struct rt_model *rt_model_retain(struct rt_model *m)
+{
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+void rt_model_release(struct rt_model *m)
+{
+    if (m == NULL || atomic_fetch_sub(&m->refs, 1) != 1)
+        return;
+    for (struct rt_shaped *s = m->shaped, *next; s != NULL; s = next) {
+        next = s->next;
+        rt_program_destroy(s->program);
+        rt_free(s);
+    }
+    rt_program_destroy(m->program);
+    rt_graph_destroy(m->src);
+    rt_free(m->input);
+    rt_free(m->output);
+    rt_free(m->batch_note);
+    rt_free(m->bytes);
+    pthread_mutex_destroy(&m->lock);
+    rt_free(m);
+}
+
+int rt_model_n_inputs(const struct rt_model *m)
+{
+    return m->src->n_inputs;
+}
+
+int rt_model_n_outputs(const struct rt_model *m)
+{
+    return m->src->n_outputs;
+}
+
+const struct rt_io *rt_model_input(const struct rt_model *m, int i)
+{
+    return &m->input[i];
+}
+
+const struct rt_io *rt_model_output(const struct rt_model *m, int i)
+{
+    return &m->output[i];
+}
+
+int rt_model_max_batch(const struct rt_model *m)
+{
+    return is_batched(m) ? m->options.max_batch : 0;
+}
+
+bool rt_model_output_is_probability(const struct rt_model *m, int i)
+{
+    /* In the source graph: passes may have fused the node away. */
+    int v = m->src->output[i];
+    for (;;) {
+        int p = m->src->value[v].producer;
+        if (p < 0)
+            return false;
+        const struct rt_node *n = &m->src->node[p];
+        if ((n->op->traits & RT_OP_PROBABILITY) != 0)
+            return true;
+        if ((n->op->traits & RT_OP_VIEW) == 0)
+            return false;
+        v = n->in[0];
+    }
+}
+
+int rt_model_n_batchnorms(const struct rt_model *m)
+{
+    return m->program != NULL ? m->program->g->n_batchnorms : 0;
+}
+
+const struct rt_batchnorm *rt_model_batchnorm(const struct rt_model *m, int i)
+{
+    return &m->program->g->batchnorm[i];
+}
+
+const char *rt_batchnorm_fate_name(enum rt_batchnorm_fate fate)
+{
+    static const char *const name[] = {
+        [RT_BN_FOLDED_BACK] = "folded back",
+        [RT_BN_FOLDED_FORWARD] = "folded forward",
+        [RT_BN_FUSED] = "fused",
+        [RT_BN_CONSTANT] = "constant",
+        [RT_BN_STANDALONE] = "standalone",
+        [RT_BN_TRAINING] = "training",
+        [RT_BN_UNUSED] = "unused",
+    };
+    return name[fate];
+}
+
+int rt_model_n_layers(const struct rt_model *m)
+{
+    return m->program != NULL ? m->program->n_layers : 0;
+}
+
+const struct rt_layer *rt_model_layer(const struct rt_model *m, int i)
+{
+    return &m->program->layer[i];
+}
+
+static size_t planned_bytes(const struct rt_program *p, int batch)
+{
+    struct rt_plan plan = { .bytes = 0 };
+    struct rt_arena *arena = rt_arena_create(0);
+    if (arena != NULL)
+        rt_plan_make(p->g, batch, 0, arena, &plan, NULL);
+    rt_arena_destroy(arena);
+    return plan.bytes;
+}
+
+void rt_model_info(const struct rt_model *m, struct rt_model_info *info)
+{
+    const struct rt_program *p = m->program;
+    *info = (struct rt_model_info){
+        .producer = m->src->producer,
+        .ir_version = m->src->ir_version,
+        .opset = m->src->opset,
+        .n_nodes = m->src->n_file_nodes,
+        .n_parameters = m->src->n_parameters,
+        .flops = p != NULL ? p->flops : 0,
+        .weight_bytes = p != NULL ? p->weight_bytes : 0,
+        .activation_bytes = p != NULL ? p->plan.bytes : 0,
+        .activation_bytes_one = p != NULL ? planned_bytes(p, 1) : 0,
+        .unplanned_bytes = p != NULL ? p->plan.unplanned : 0,
+        .dynamic = m->mode == RT_MODE_SHAPED || m->mode == RT_MODE_INTERPRETED,
+        .isa = rt_isa(),
+        .batch_note = m->batch_note,
+    };
+}
+
+const char *rt_isa(void)
+{
+    return rt_kernels()->name;
+}
+
+static struct rt_shaped *look_up(const struct rt_model *m, const struct rt_shape *shape)
+{
+    for (struct rt_shaped *s = m->shaped; s != NULL; s = s->next) {
+        bool same = true;
+        for (int i = 0; same && i < m->src->n_inputs; i++)
+            same = rt_shape_equal(&s->input[i], &shape[i]);
+        if (same)
+            return s;
+    }
+    return NULL;
+}
+
+/* Called with the lock held. */
+static enum rt_status add_shaped(struct rt_model *m, const struct rt_shape *shape,
+                                 struct rt_program **out, struct rt_error *err)
+{
+    size_t inputs = (size_t)m->src->n_inputs * sizeof *shape;
+    struct rt_shaped *s = rt_zalloc(sizeof *s + inputs);
+    if (s == NULL)
+        return rt_fail_nomem(err, sizeof *s + inputs);
+    memcpy(s->input, shape, inputs);
+    struct rt_program_options o = how(m);
+    enum rt_status status = rt_program_compile(m->src, shape, &o, &s->program, err);
+    if (status != RT_OK) {
+        rt_free(s);
+        return status;
+    }
+    s->next = m->shaped;
+    m->shaped = s;
+    *out = s->program;
+    return RT_OK;
+}
+
+enum rt_status rt_model_program_for(struct rt_model *m, const struct rt_tensor *in,
+                                    struct rt_program **out, struct rt_error *err)
+{
+    struct rt_shape *shape = rt_alloc_array((size_t)m->src->n_inputs + 1, sizeof *shape);
+    if (shape == NULL)
+        return rt_fail(err, RT_E_NOMEM, "out of memory while compiling for new sizes");
+    for (int i = 0; i < m->src->n_inputs; i++) {
+        shape[i] = in[i].shape;
+        if (m->batch_free)
+            shape[i].dim[0] = RT_BATCH;
+    }
+    pthread_mutex_lock(&m->lock);
+    enum rt_status s = RT_OK;
+    struct rt_shaped *known = look_up(m, shape);
+    if (known != NULL)
+        *out = known->program;
+    else
+        s = add_shaped(m, shape, out, err);
+    pthread_mutex_unlock(&m->lock);
+    rt_free(shape);
+    return s;
+}

@@ -1,0 +1,65 @@
+/* The geometry of a convolution, shared by its plain, blocked and transposed forms. */
+#ifndef RUNTIME_OPS_CONV_H
+#define RUNTIME_OPS_CONV_H
+
+#include "runtime/ops/op.h"
+
+enum { RT_CONV_X, RT_CONV_W, RT_CONV_B };
+
+/* Always three spatial axes, depth, height and width: those that a tensor lacks come first, of
+ * size 1. in and out are sizes of the convolution's input and output; for a transposed one too. */
+struct rt_conv {
+    int64_t groups;
+    int64_t channels, maps;             /* of input and output, all groups together */
+    int64_t group_channels, group_maps; /* of one group */
+    int64_t in[3], out[3];
+    int64_t kernel[3], stride[3], dilation[3], pad[3], pad_end[3];
+};
+
+/* Fills *c from the node's attributes and the types and shapes of its inputs, all of which it
+ * checks. transposed: for ConvTranspose, whose weights are [C, M / group, ...]. */
+enum rt_status rt_conv_init(struct rt_conv *c, const struct rt_graph *g, const struct rt_node *n,
+                            bool transposed, struct rt_error *err);
+
+/* Output 0 from *c: [N, maps, out...] of the input's rank and type. */
+enum rt_status rt_conv_set_out(const struct rt_conv *c, struct rt_graph *g, struct rt_node *n,
+                               struct rt_error *err);
+
+/* Multiply-adds of one sample, counted as two. */
+double rt_conv_flops(const struct rt_conv *c, const struct rt_graph *g, const struct rt_node *n,
+                     bool transposed);
+
+/* The node's bias, an index into n->in, or -1: a fused step's operand may stand in its place. */
+int rt_conv_bias(const struct rt_node *n);
+
+/* Makes value v the node's bias. RT_E_UNSUPPORTED when its place is taken by a step's operand. */
+enum rt_status rt_conv_set_bias(struct rt_graph *g, struct rt_node *n, int v, struct rt_error *err);
+
+/* True when weights and bias are float constants, so that they can be changed and packed. */
+bool rt_conv_has_constants(const struct rt_graph *g, const struct rt_node *n);
+
+/* rt_op.absorb_affine of both directions. */
+enum rt_status rt_conv_absorb_affine(struct rt_graph *g, struct rt_node *n, const struct rt_conv *c,
+                                     bool transposed, const float *scale, const float *shift,
+                                     struct rt_error *err);
+
+static inline int64_t rt_conv_taps(const struct rt_conv *c)
+{
+    return c->kernel[0] * c->kernel[1] * c->kernel[2];
+}
+
+/* Elements from the first to the last tap along an axis. */
+static inline int64_t rt_conv_extent(const struct rt_conv *c, int axis)
+{
+    return (c->kernel[axis] - 1) * c->dilation[axis] + 1;
+}
+
+/* The output positions begin..end-1 along an axis whose tap k falls inside the input. */
+void rt_conv_valid(const struct rt_conv *c, int axis, int64_t k, int64_t *begin, int64_t *end);
+
+/* The channel-blocked form of rt_op_Conv, in conv_blocked.c. */
+extern const struct rt_op rt_op_ConvBlocked;
+bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n);
+bool rt_conv_reads_plain(const struct rt_graph *g, const struct rt_node *n, int i);
+
+#endif

@@ -1,0 +1,520 @@
+/* Conv on channel-blocked tensors: direct convolution with packed weights.
+ *
+ * Output channels are done in panels of two blocks. A worker takes a strip of rows of one image
+ * (or several small images whole), which stays in its second cache, and goes over its panels; the
+ * weights of a panel are cut into chunks of input channels that stay in the first cache while the
+ * strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
+ * element's products are added is that of rt_mac, whatever the cut. */
+#include "runtime/ops/conv.h"
+#include "runtime/ops/steps.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Floats of input that a strip may have, and of weights that a chunk may. */
+#define STRIP_FLOATS (64 * 1024)
+#define CHUNK_FLOATS (6 * 1024)
+/* Rows of pixels that pointwise convolutions are cut into, a multiple of every level's tile. */
+#define FLAT_PIXELS 84
+/* Inputs with so few channels would be mostly padding as blocks: they are read plain. */
+#define PLAIN_CHANNELS 4
+
+struct state {
+    struct rt_conv c;
+    float *w, *bias;
+    /* How rt_mac's sums run over the input: blocks of channels with their lanes; in a plain input
+     * channels, with the taps of a row as lanes. */
+    int64_t outer, kw, lanes, last_lanes;
+    int64_t width;       /* floats of an input pixel: the block, or 1 in a plain input */
+    int64_t blocks;      /* of output channels, a group */
+    int64_t panels;      /* a group */
+    size_t panel_floats; /* weights of a panel of two blocks */
+    int64_t chunk;       /* of outer */
+    bool flat;           /* pointwise: rows are stretches of FLAT_PIXELS pixels */
+    bool padded;         /* strips are copied with padding around them */
+    int64_t rows, row_pixels;
+    int64_t strip_rows, strip_images; /* at most */
+    size_t strip_floats; /* of a worker's copy */
+};
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool is_depthwise(const struct rt_conv *c)
+{
+    return c->groups > 1 && c->groups == c->channels && c->maps == c->channels;
+}
+
+bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n)
+{
+    struct rt_conv c;
+    if (rt_in_const(g, n, RT_CONV_X)->dtype != RT_FLOAT || !rt_conv_has_constants(g, n) ||
+        rt_in_const(g, n, RT_CONV_X)->shape.rank > 4 ||
+        rt_conv_init(&c, g, n, false, NULL) != RT_OK)
+        return false;
+    for (int i = 0; i < n->n_steps; i++) {
+        int arg = n->step[i].arg;
+        if (rt_steps_read(n, arg) && g->value[n->in[arg]].constant)
+            return false; /* a constant operand is plain */
+    }
+    /* A block of other groupings would mix the channels of several groups. */
+    int64_t block = rt_kernels()->block;
+    return c.groups == 1 || is_depthwise(&c) ||
+           (c.group_channels % block == 0 && c.group_maps % block == 0);
+}
+
+bool rt_conv_reads_plain(const struct rt_graph *g, const struct rt_node *n, int i)
+{
+    struct rt_conv c;
+    return i == RT_CONV_X && rt_conv_init(&c, g, n, false, NULL) == RT_OK && c.groups == 1 &&
+           c.channels <= PLAIN_CHANNELS && c.dilation[2] == 1;
+}
+
+static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
+{
+    struct rt_conv c;
+    enum rt_status s = rt_conv_init(&c, g, n, false, err);
+    return s == RT_OK ? rt_conv_set_out(&c, g, n, err) : s;
+}
+
+/* --- preparing --------------------------------------------------------------------------- */
+
+/* Input row elements that an output row's taps span. */
+static int64_t padded_width(const struct rt_conv *c)
+{
+    return (c->out[2] - 1) * c->stride[2] + rt_conv_extent(c, 2);
+}
+
+static int64_t padded_rows(const struct rt_conv *c, int64_t rows)
+{
+    return (rows - 1) * c->stride[1] + rt_conv_extent(c, 1);
+}
+
+static void choose_strips(struct state *s, int64_t samples)
+{
+    const struct rt_conv *c = &s->c;
+    int64_t row_floats; /* of input that a further row takes */
+    s->rows = c->out[1];
+    s->row_pixels = c->out[2];
+    if (s->flat) {
+        s->rows = ceil_div(c->out[1] * c->out[2], FLAT_PIXELS);
+        s->row_pixels = least(FLAT_PIXELS, c->out[1] * c->out[2]);
+        row_floats = s->outer * s->width * s->row_pixels;
+    } else {
+        row_floats = s->outer * s->width * padded_width(c) * c->stride[1];
+    }
+    int64_t around = s->flat ? 0 : (rt_conv_extent(c, 1) - c->stride[1]) / c->stride[1];
+    int64_t rows = STRIP_FLOATS / row_floats - around;
+    rows = rows < 1 ? 1 : least(rows, s->rows);
+    s->strip_rows = ceil_div(s->rows, ceil_div(s->rows, rows)); /* of even size */
+    int64_t floats = s->outer * s->width * padded_width(c) * padded_rows(c, s->strip_rows);
+    s->strip_images = 1;
+    if (s->strip_rows == s->rows)
+        s->strip_images = least(samples, 2 * STRIP_FLOATS / floats);
+    if (s->strip_images < 1)
+        s->strip_images = 1;
+    s->strip_floats = s->padded ? rt_align_up((size_t)(floats * s->strip_images)) : 0;
+}
+
+/* [group][panel][outer][kh][kw][lane][block of the panel][b]; lanes past the last map are 0. */
+static void pack(struct state *s, const float *w, int64_t block)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t kh = c->kernel[1], kw = c->kernel[2];
+    float *to = s->w;
+    bool plain = s->width == 1;
+    for (int64_t panel = 0; panel < c->groups * s->panels; panel++) {
+        int64_t group = panel / s->panels, first = panel % s->panels * 2;
+        int64_t maps = least(2, s->blocks - first) * block;
+        to = s->w + (size_t)panel * s->panel_floats;
+        for (int64_t o = 0; o < s->outer; o++) {
+            int64_t lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
+            for (int64_t tap = 0; tap < kh * s->kw; tap++) {
+                for (int64_t lane = 0; lane < lanes; lane++) {
+                    int64_t ch = plain ? o : o * block + lane;
+                    int64_t k = plain ? tap * kw + lane : tap;
+                    for (int64_t m = 0; m < maps; m++, to++) {
+                        int64_t map = first * block + m;
+                        *to = 0.0f;
+                        if (map < c->group_maps)
+                            *to = w[((group * c->group_maps + map) * c->group_channels + ch) * kh *
+                                        kw +
+                                    k];
+                    }
+                }
+            }
+        }
+    }
+}
+
+static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struct state *s,
+                                    const float *w, bool plain, struct rt_error *err)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block;
+    const struct rt_value *x = rt_in(b->g, n, RT_CONV_X);
+    if (plain) {
+        s->width = 1;
+        s->outer = c->channels;
+        s->kw = 1;
+        s->lanes = s->last_lanes = c->kernel[2];
+    } else {
+        s->width = block;
+        s->outer = ceil_div(c->group_channels, block);
+        s->kw = c->kernel[2];
+        s->lanes = block;
+        s->last_lanes = c->group_channels - (s->outer - 1) * block;
+    }
+    s->blocks = ceil_div(c->group_maps, block);
+    s->panels = ceil_div(s->blocks, 2);
+    int64_t step = c->kernel[1] * s->kw * s->lanes * 2 * block;
+    s->panel_floats = (size_t)(s->outer * step);
+    s->chunk = CHUNK_FLOATS / step < 1 ? 1 : least(s->outer, CHUNK_FLOATS / step);
+    s->chunk = ceil_div(s->outer, ceil_div(s->outer, s->chunk));
+    s->flat = rt_conv_taps(c) == 1 && c->stride[1] == 1 && c->stride[2] == 1 &&
+              c->out[1] == c->in[1] && c->out[2] == c->in[2];
+    s->padded = c->pad[1] > 0 || c->pad[2] > 0 || padded_rows(c, c->out[1]) > c->in[1] ||
+                padded_width(c) > c->in[2];
+    choose_strips(s, rt_dim_at(x->shape.dim[0], b->max_batch));
+    n->scratch = (size_t)b->threads * s->strip_floats * sizeof(float);
+    size_t floats = (size_t)(c->groups * s->panels) * s->panel_floats;
+    s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
+    if (s->w == NULL)
+        return rt_fail_nomem(err, floats * sizeof *s->w);
+    pack(s, w, block);
+    n->weight_bytes = floats * sizeof *s->w;
+    char *algorithm = rt_arena_alloc(b->arena, 32);
+    if (algorithm == NULL)
+        return rt_fail_nomem(err, 32);
+    snprintf(algorithm, 32, "direct %dx%d%s", rt_kernels()->tile, (int)(2 * block),
+             plain ? " from plain" : "");
+    n->algorithm = algorithm;
+    return RT_OK;
+}
+
+/* [block][kh][kw][b] */
+static enum rt_status prepare_depthwise(struct rt_build *b, struct rt_node *n, struct state *s,
+                                        const float *w, struct rt_error *err)
+{
+    const int64_t block = rt_kernels()->block, taps = rt_conv_taps(&s->c);
+    s->blocks = ceil_div(s->c.maps, block);
+    size_t floats = (size_t)(s->blocks * taps * block);
+    s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
+    if (s->w == NULL)
+        return rt_fail_nomem(err, floats * sizeof *s->w);
+    for (int64_t m = 0; m < s->c.maps; m++)
+        for (int64_t k = 0; k < taps; k++)
+            s->w[(m / block * taps + k) * block + m % block] = w[m * taps + k];
+    n->weight_bytes = floats * sizeof *s->w;
+    n->algorithm = "depthwise";
+    return RT_OK;
+}
+
+/* The bias, zeros where there is none, with each group's last block filled up. */
+static enum rt_status prepare_bias(struct rt_build *b, struct state *s, const float *bias,
+                                   struct rt_error *err)
+{
+    const struct rt_conv *c = &s->c;
+    int64_t block = rt_kernels()->block;
+    size_t floats = (size_t)(ceil_div(c->maps, block) * block);
+    s->bias = rt_arena_array(b->arena, floats, sizeof *s->bias);
+    if (s->bias == NULL)
+        return rt_fail_nomem(err, floats * sizeof *s->bias);
+    if (bias != NULL)
+        memcpy(s->bias, bias, (size_t)c->maps * sizeof *bias);
+    return RT_OK;
+}
+
+static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_error *err)
+{
+    struct state *s = rt_arena_alloc(b->arena, sizeof *s);
+    if (s == NULL)
+        return rt_fail_nomem(err, sizeof *s);
+    enum rt_status status = rt_conv_init(&s->c, b->g, n, false, err);
+    if (status != RT_OK)
+        return status;
+    n->flops = rt_conv_flops(&s->c, b->g, n, false);
+    int bias = rt_conv_bias(n);
+    const float *w = rt_in(b->g, n, RT_CONV_W)->data;
+    bool plain = rt_in(b->g, n, RT_CONV_X)->layout == RT_PLAIN;
+    status = prepare_bias(b, s, bias >= 0 ? rt_in(b->g, n, bias)->data : NULL, err);
+    if (status == RT_OK)
+        status = is_depthwise(&s->c) ? prepare_depthwise(b, n, s, w, err)
+                                     : prepare_dense(b, n, s, w, plain, err);
+    if (status != RT_OK)
+        return status;
+    n->state = s;
+    n->in[RT_CONV_W] = -1;
+    if (bias >= 0)
+        n->in[bias] = -1;
+    return RT_OK;
+}
+
+/* --- running ------------------------------------------------------------------------------ */
+
+/* Where a strip's input is: x is the first tap of its first row. */
+struct view {
+    const float *x;
+    size_t image, outer, row; /* distances in floats: images, blocks of channels, input rows */
+};
+
+/* The input of images image.. and group as it is, for output rows from row on. */
+static struct view view_input(const struct state *s, const float *x, int64_t image, int64_t group,
+                              int64_t row)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t plane = c->in[1] * c->in[2] * s->width;
+    const int64_t image_floats = c->groups * s->outer * plane;
+    int64_t pitch = s->flat ? FLAT_PIXELS * s->width : c->in[2] * s->width;
+    x += image * image_floats + group * s->outer * plane + row * c->stride[1] * pitch;
+    return (struct view){ x, (size_t)image_floats, (size_t)plane, (size_t)pitch };
+}
+
+/* The same as a copy in room with its padding. */
+static struct view view_padded(const struct state *s, const float *x, int64_t image,
+                               int64_t images, int64_t group, int64_t row, int64_t rows,
+                               float *room)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t width = s->width, pitch = padded_width(c) * width;
+    const int64_t count = padded_rows(c, rows), first = row * c->stride[1] - c->pad[1];
+    const int64_t left = least(c->pad[2] * width, pitch);
+    const int64_t middle = least(c->in[2] * width, pitch - left), right = pitch - left - middle;
+    float *to = room;
+    for (int64_t i = 0; i < images * s->outer; i++) {
+        int64_t plane = ((image + i / s->outer) * c->groups + group) * s->outer + i % s->outer;
+        const float *from = x + plane * c->in[1] * c->in[2] * width;
+        for (int64_t r = first; r < first + count; r++, to += pitch) {
+            if (r < 0 || r >= c->in[1]) {
+                memset(to, 0, (size_t)pitch * sizeof *to);
+                continue;
+            }
+            memset(to, 0, (size_t)left * sizeof *to);
+            memcpy(to + left, from + r * c->in[2] * width, (size_t)middle * sizeof *to);
+            memset(to + left + middle, 0, (size_t)right * sizeof *to);
+        }
+    }
+    return (struct view){ room, (size_t)(s->outer * count * pitch), (size_t)(count * pitch),
+                          (size_t)pitch };
+}
+
+/* A strip, and what of it this worker does. */
+struct strip {
+    int64_t image, images, group, row, rows;
+    int64_t first_panel, last_panel;
+};
+
+/* The mac of chunk outer.. of a panel, but for where its pixels are. */
+static struct rt_mac start_mac(const struct state *s, const struct view *v,
+                               const struct rt_epilogue *e, int64_t panel, int64_t outer,
+                               const struct strip *strip)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block;
+    const bool last = outer + s->chunk >= s->outer;
+    const size_t at = (size_t)(strip->group * s->panels + panel) * s->panel_floats;
+    struct rt_mac m = {
+        .blocks = (size_t)least(2, s->blocks - 2 * panel),
+        .x_pixel = (size_t)(c->stride[2] * s->width),
+        .x_outer = v->outer,
+        .x_kh = (size_t)c->dilation[1] * v->row,
+        .x_kw = (size_t)(c->dilation[2] * s->width),
+        .y_pixel = (size_t)block,
+        .y_block = (size_t)(c->out[1] * c->out[2] * block),
+        .outer = (size_t)(last ? s->outer - outer : s->chunk),
+        .kh = (size_t)c->kernel[1],
+        .kw = (size_t)s->kw,
+        .lanes = (size_t)s->lanes,
+        .last_lanes = (size_t)(last ? s->last_lanes : s->lanes),
+        .clamp = last && e->clamp,
+        .lo = e->lo,
+        .hi = e->hi,
+    };
+    m.w = s->w + at + (size_t)outer * m.kh * m.kw * m.lanes * m.blocks * (size_t)block;
+    if (outer == 0)
+        m.bias = s->bias + (strip->group * s->blocks + 2 * panel) * block;
+    return m;
+}
+
+static void run_strip(const struct rt_call *call, const struct state *s, const struct strip *strip,
+                      const struct view *v, const struct rt_epilogue *e)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block, pixels = c->out[1] * c->out[2];
+    const int64_t all_blocks = c->groups * s->blocks;
+    float *y = call->out[0].data;
+    const float *residual = e->residual >= 0 ? call->in[e->residual].data : NULL;
+    /* Rows of a pointwise convolution follow each other in memory: they are one. */
+    const int64_t calls = s->flat ? 1 : strip->rows;
+    int64_t width = s->row_pixels;
+    if (s->flat)
+        width = least(strip->rows * s->row_pixels, pixels - strip->row * s->row_pixels);
+    for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel++) {
+        const int64_t first_block = strip->group * s->blocks + 2 * panel;
+        for (int64_t outer = 0; outer < s->outer; outer += s->chunk) {
+            struct rt_mac m = start_mac(s, v, e, panel, outer, strip);
+            const bool last = outer + s->chunk >= s->outer;
+            m.pixels = (size_t)width;
+            for (int64_t i = 0; i < strip->images * calls; i++) {
+                const int64_t image = i / calls, row = i % calls;
+                const int64_t plane = (strip->image + image) * all_blocks + first_block;
+                const int64_t at = (plane * pixels + (strip->row + row) * s->row_pixels) * block;
+                m.x = v->x + (size_t)image * v->image + (size_t)outer * v->outer +
+                      (size_t)(row * c->stride[1]) * v->row;
+                m.y = y + at;
+                m.residual = last && residual != NULL ? residual + at : NULL;
+                rt_kernels()->mac(&m);
+                for (size_t k = 0; last && e->rest < call->node->n_steps && k < m.blocks; k++)
+                    rt_steps_blocked_from(call, e->rest, m.y + k * m.y_block, strip->image + image,
+                                          first_block + (int64_t)k,
+                                          at + (int64_t)(k * m.y_block), width);
+            }
+        }
+    }
+}
+
+/* Strips smaller than planned where the team would not find enough to do. */
+static void cut_strips(const struct state *s, int64_t images, int team, int64_t *strip_images,
+                       int64_t *strip_rows)
+{
+    const int64_t enough = team == 1 ? 1 : 8 * (int64_t)team;
+    const int64_t each = s->c.groups * s->panels;
+    *strip_images = least(s->strip_images, images > 0 ? images : 1);
+    *strip_rows = s->strip_rows;
+    while (*strip_images > 1 && ceil_div(images, *strip_images) * each < enough)
+        *strip_images = ceil_div(*strip_images, 2);
+    while (*strip_rows > 1 && images * ceil_div(s->rows, *strip_rows) * each < enough)
+        *strip_rows = ceil_div(*strip_rows, 2);
+}
+
+static void run_dense(const struct rt_call *call, const struct rt_worker *w)
+{
+    const struct state *s = call->node->state;
+    const struct rt_epilogue e = rt_epilogue_of(call->node);
+    const float *x = call->in[RT_CONV_X].data;
+    const int64_t images = call->in[RT_CONV_X].shape.dim[0];
+    int64_t per_strip, strip_rows;
+    cut_strips(s, images, w->count, &per_strip, &strip_rows);
+    const int64_t strips = ceil_div(s->rows, strip_rows);
+    const int64_t items = ceil_div(images, per_strip) * s->c.groups * strips * s->panels;
+    float *room = (float *)call->scratch + (size_t)w->id * s->strip_floats;
+    int64_t item, end;
+    rt_worker_share(w, items, 1, &item, &end);
+    while (item < end) {
+        int64_t unit = item / s->panels;
+        struct strip strip = { .first_panel = item % s->panels };
+        strip.last_panel = least(s->panels, strip.first_panel + end - item);
+        strip.row = unit % strips * strip_rows;
+        strip.rows = least(strip_rows, s->rows - strip.row);
+        strip.group = unit / strips % s->c.groups;
+        strip.image = unit / strips / s->c.groups * per_strip;
+        strip.images = least(per_strip, images - strip.image);
+        struct view v = view_input(s, x, strip.image, strip.group, strip.row);
+        if (s->padded)
+            v = view_padded(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
+                            room);
+        run_strip(call, s, &strip, &v, &e);
+        item += strip.last_panel - strip.first_panel;
+    }
+}
+
+/* A row of a depthwise convolution: taps outside the input are left out, in rows for all of it, in
+ * columns for the few pixels at the ends. */
+static void depthwise_row(const struct state *s, struct rt_depthwise *d, const float *x,
+                          const float *w, float *y, int64_t row)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block;
+    int64_t i = 0, taps = c->kernel[1];
+    const int64_t top = row * c->stride[1] - c->pad[1];
+    while (taps > 0 && top + i * c->dilation[1] < 0) {
+        i++;
+        taps--;
+    }
+    while (taps > 0 && top + (i + taps - 1) * c->dilation[1] >= c->in[1])
+        taps--;
+    d->kh = (size_t)taps;
+    x += taps > 0 ? (top + i * c->dilation[1]) * c->in[2] * block : 0;
+    w += i * c->kernel[2] * block;
+    int64_t lo, hi, unused;
+    rt_conv_valid(c, 2, 0, &lo, &unused);
+    rt_conv_valid(c, 2, c->kernel[2] - 1, &unused, &hi);
+    for (int64_t o = 0; o < c->out[2];) {
+        const int64_t left = o * c->stride[2] - c->pad[2];
+        int64_t j = 0, columns = c->kernel[2];
+        d->pixels = 1;
+        if (o >= lo && o < hi) {
+            d->pixels = (size_t)(hi - o);
+        } else {
+            while (columns > 0 && left + j * c->dilation[2] < 0) {
+                j++;
+                columns--;
+            }
+            while (columns > 0 && left + (j + columns - 1) * c->dilation[2] >= c->in[2])
+                columns--;
+        }
+        d->kw = (size_t)columns;
+        d->x = columns > 0 ? x + (left + j * c->dilation[2]) * block : x;
+        d->w = w + j * block;
+        d->y = y + o * block;
+        rt_kernels()->depthwise(d);
+        o += (int64_t)d->pixels;
+    }
+}
+
+static void run_depthwise(const struct rt_call *call, const struct rt_worker *w)
+{
+    const struct state *s = call->node->state;
+    const struct rt_conv *c = &s->c;
+    const struct rt_epilogue e = rt_epilogue_clamp(call->node);
+    const int64_t block = rt_kernels()->block;
+    const int64_t in = c->in[1] * c->in[2] * block, out = c->out[1] * c->out[2] * block;
+    struct rt_depthwise d = {
+        .x_pixel = (size_t)(c->stride[2] * block),
+        .x_kh = (size_t)(c->dilation[1] * c->in[2] * block),
+        .x_kw = (size_t)(c->dilation[2] * block),
+        .w_kh = (size_t)(c->kernel[2] * block),
+        .clamp = e.clamp,
+        .lo = e.lo,
+        .hi = e.hi,
+    };
+    int64_t begin, end;
+    rt_worker_share(w, call->in[RT_CONV_X].shape.dim[0] * s->blocks * c->out[1], 1, &begin, &end);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t plane = i / c->out[1], row = i % c->out[1];
+        const int64_t cb = plane % s->blocks, at = plane * out + row * c->out[2] * block;
+        const float *x = (const float *)call->in[RT_CONV_X].data + plane * in;
+        float *y = (float *)call->out[0].data + at;
+        d.bias = s->bias + cb * block;
+        depthwise_row(s, &d, x, s->w + cb * rt_conv_taps(c) * block, y, row);
+        rt_steps_blocked_from(call, e.rest, y, plane / s->blocks, cb, at, c->out[2]);
+    }
+}
+
+static void run(const struct rt_call *call, const struct rt_worker *w)
+{
+    if (is_depthwise(&((const struct state *)call->node->state)->c))
+        run_depthwise(call, w);
+    else
+        run_dense(call, w);
+}
+
+const struct rt_op rt_op_ConvBlocked = {
+    .name = "Conv",
+    .domain = "ai.convd",
+    .min_in = 2,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .traits = RT_OP_EPILOGUE,
+    .infer = infer,
+    .prepare = prepare,
+    .run = run,
+};

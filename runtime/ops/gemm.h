@@ -1,0 +1,54 @@
+/* Matrix products: what Gemm and MatMul share. out[b] = start + left[b] x right[b] for a batch of
+ * matrices, row-major or transposed. */
+#ifndef RUNTIME_OPS_GEMM_H
+#define RUNTIME_OPS_GEMM_H
+
+#include "runtime/ops/op.h"
+
+/* Sizes of one run. Element (m, k) of left is at m * left_m + k * left_k, one of the two being 1;
+ * element (k, n) of right at k * right_k + n * right_n. Batches are walked by index in batch_dim,
+ * with strides in matrices (0 where one is used for all). Out is dense. */
+struct rt_product {
+    int64_t m, n, k;
+    int64_t left_m, left_k, right_k, right_n;
+    int batch_rank;
+    int64_t batch_dim[RT_MAX_RANK], left_batch[RT_MAX_RANK], right_batch[RT_MAX_RANK];
+    int64_t batches; /* the product of batch_dim */
+};
+
+/* The float path's share of a node's state. */
+struct rt_gemm {
+    const float *packed;  /* right, when it is constant: rt_gemm_packed() floats for each batch */
+    const float *columns; /* what sums start from, a number a column, filled up to whole panels;
+                             NULL: from what start_rows() put into the output */
+    float alpha;          /* of a right that is packed at run time */
+};
+
+/* Floats that a right matrix of k rows and n columns takes packed. */
+size_t rt_gemm_packed(int64_t k, int64_t n);
+/* Packs one right matrix, times alpha, into to. */
+void rt_gemm_pack(float *to, const struct rt_product *p, const float *right, float alpha);
+/* A number a column filled up with zeros, in arena; columns NULL: all zero. Times by. NULL: no
+ * memory. */
+float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by);
+/* Bytes of scratch that products with an unpacked right take. */
+size_t rt_gemm_scratch(int64_t k, int threads);
+/* "gemm 6x16" in arena, or NULL. */
+const char *rt_gemm_algorithm(struct rt_arena *arena);
+
+/* Where a float product's sums start if not from columns: fills len floats at out, which are
+ * elements at.. of the output. */
+typedef void rt_start_fn(const struct rt_call *c, float *out, int64_t at, int64_t len);
+
+/* This worker's share of a float product, with the node's steps. start is used when g->columns is
+ * NULL. */
+void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struct rt_gemm *g,
+                 const struct rt_product *p, rt_start_fn *start);
+
+/* This worker's share of a product of any type, in[0] x in[1], computed in its kind (see
+ * element.h): alpha * sums, plus beta times the operand that broadcasts, if there is one. */
+struct rt_operand;
+void rt_product_run(const struct rt_call *c, const struct rt_worker *w, const struct rt_product *p,
+                    double alpha, double beta, const struct rt_operand *add);
+
+#endif

@@ -1,0 +1,171 @@
+/* MatMul: numpy's product of stacks of matrices. */
+#include "runtime/ops/gemm.h"
+#include "runtime/ops/steps.h"
+
+enum { A, B };
+
+/* A vector is a matrix of one row on the left, of one column on the right. */
+static struct rt_shape as_matrices(const struct rt_shape *s, bool left)
+{
+    if (s->rank != 1)
+        return *s;
+    return rt_shape_of(2, left ? (int64_t[]){ 1, s->dim[0] } : (int64_t[]){ s->dim[0], 1 });
+}
+
+/* Distances in matrices of a stack, by the axes of the stack it is broadcast to. */
+static void batch_strides(const struct rt_shape *s, const struct rt_product *p, int64_t *stride)
+{
+    int64_t step = 1;
+    for (int a = p->batch_rank - 1, b = s->rank - 3; a >= 0; a--, b--) {
+        const int64_t dim = b >= 0 ? s->dim[b] : 1;
+        stride[a] = dim == 1 ? 0 : step;
+        step *= dim;
+    }
+}
+
+static struct rt_product product_of(const struct rt_shape *left, const struct rt_shape *right,
+                                    const struct rt_shape *out)
+{
+    const struct rt_shape a = as_matrices(left, true), b = as_matrices(right, false);
+    struct rt_product p = {
+        .m = a.dim[a.rank - 2],
+        .k = a.dim[a.rank - 1],
+        .n = b.dim[b.rank - 1],
+        .left_m = a.dim[a.rank - 1],
+        .left_k = 1,
+        .right_k = b.dim[b.rank - 1],
+        .right_n = 1,
+        .batches = 1,
+    };
+    if (b.rank == 2) { /* one matrix for all: a taller left */
+        p.m = rt_shape_range(&a, 0, a.rank - 1);
+        return p;
+    }
+    p.batch_rank = (a.rank > b.rank ? a.rank : b.rank) - 2;
+    for (int i = 0; i < p.batch_rank; i++) {
+        p.batch_dim[i] = out->dim[i];
+        p.batches *= out->dim[i];
+    }
+    batch_strides(&a, &p, p.left_batch);
+    batch_strides(&b, &p, p.right_batch);
+    return p;
+}
+
+static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
+{
+    unsigned types = RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) |
+                     RT_T(RT_UINT64);
+    enum rt_status s = rt_check_type(g, n, A, types, err);
+    if (s == RT_OK)
+        s = rt_check_same_type(g, n, A, B, err);
+    if (s != RT_OK)
+        return s;
+    const struct rt_shape *left = &rt_in(g, n, A)->shape, *right = &rt_in(g, n, B)->shape;
+    char text[2][RT_SHAPE_TEXT];
+    const struct rt_shape a = as_matrices(left, true), b = as_matrices(right, false);
+    if (left->rank == 0 || right->rank == 0 || a.dim[a.rank - 1] != b.dim[b.rank - 2])
+        return rt_node_fail(err, RT_E_INVALID, n, "A %s and B %s do not fit each other",
+                            rt_shape_text(left, text[0]), rt_shape_text(right, text[1]));
+    struct rt_shape out;
+    s = rt_broadcast(n, &(struct rt_shape){ .rank = 0 }, &(struct rt_shape){ .rank = 0 }, &out,
+                     err);
+    struct rt_shape stack_a = a, stack_b = b;
+    stack_a.rank -= 2;
+    stack_b.rank -= 2;
+    if (s == RT_OK)
+        s = rt_broadcast(n, &stack_a, &stack_b, &out, err);
+    if (s != RT_OK)
+        return s;
+    if (left->rank > 1)
+        out.dim[out.rank++] = a.dim[a.rank - 2];
+    if (right->rank > 1)
+        out.dim[out.rank++] = b.dim[b.rank - 1];
+    return rt_set_out(g, n, 0, rt_in(g, n, A)->dtype, &out, err);
+}
+
+static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_error *err)
+{
+    const struct rt_value *left = rt_in(b->g, n, A), *right = rt_in(b->g, n, B);
+    const struct rt_value *result = rt_out(b->g, n, 0);
+    struct rt_shape one[3] = { rt_shape_at(&left->shape, 1), rt_shape_at(&right->shape, 1),
+                               rt_shape_at(&result->shape, 1) };
+    struct rt_shape most = rt_shape_at(&left->shape, b->max_batch);
+    struct rt_product p = product_of(&one[0], &one[1], &one[2]);
+    n->flops = 2.0 * (double)p.batches * (double)p.m * (double)p.n * (double)p.k;
+    n->algorithm = "plain";
+    if (left->dtype != RT_FLOAT)
+        return RT_OK;
+    struct rt_gemm *g = rt_arena_alloc(b->arena, sizeof *g);
+    n->algorithm = rt_gemm_algorithm(b->arena);
+    if (g == NULL || n->algorithm == NULL)
+        return rt_fail_nomem(err, sizeof *g);
+    g->alpha = 1.0f;
+    struct rt_shape wide = rt_shape_at(&right->shape, b->max_batch);
+    wide = as_matrices(&wide, false);
+    g->columns = rt_gemm_columns(b->arena, NULL, wide.dim[wide.rank - 1], 1.0f);
+    if (g->columns == NULL)
+        return rt_fail_nomem(err, (size_t)p.n * sizeof *g->columns);
+    if (right->constant) {
+        const size_t each = rt_gemm_packed(p.k, p.n);
+        const int64_t matrices = rt_shape_range(&wide, 0, wide.rank - 2);
+        float *packed = rt_arena_array(b->arena, (size_t)matrices * each, sizeof *packed);
+        if (packed == NULL)
+            return rt_fail_nomem(err, (size_t)matrices * each * sizeof *packed);
+        for (int64_t i = 0; i < matrices; i++)
+            rt_gemm_pack(packed + (size_t)i * each, &p,
+                         (const float *)right->data + i * p.k * p.n, 1.0f);
+        g->packed = packed;
+        n->weight_bytes = (size_t)matrices * each * sizeof *packed;
+    } else {
+        n->scratch = rt_gemm_scratch(most.dim[most.rank - 1], b->threads);
+    }
+    n->state = g;
+    return RT_OK;
+}
+
+static void run(const struct rt_call *c, const struct rt_worker *w)
+{
+    const struct rt_product p = product_of(&c->in[A].shape, &c->in[B].shape, &c->out[0].shape);
+    if (c->node->state != NULL)
+        rt_gemm_run(c, w, c->node->state, &p, NULL);
+    else
+        rt_product_run(c, w, &p, 1.0, 0.0, NULL);
+}
+
+/* With a number to add to each column it is a Gemm. */
+static enum rt_status absorb_affine(struct rt_graph *g, struct rt_node *n, const float *scale,
+                                    const float *shift, struct rt_error *err)
+{
+    if (rt_in(g, n, A)->shape.rank != 2 || rt_in(g, n, B)->shape.rank != 2)
+        return RT_E_UNSUPPORTED;
+    enum rt_status s = rt_op_Gemm.absorb_affine(g, n, scale, shift, err);
+    if (s == RT_OK)
+        n->op = &rt_op_Gemm;
+    return s;
+}
+
+static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
+                                          const float *scale, const float *shift,
+                                          struct rt_error *err)
+{
+    if (rt_in(g, n, A)->shape.rank != 2 || rt_in(g, n, B)->shape.rank != 2)
+        return RT_E_UNSUPPORTED;
+    enum rt_status s = rt_op_Gemm.absorb_input_affine(g, n, scale, shift, err);
+    if (s == RT_OK)
+        n->op = &rt_op_Gemm;
+    return s;
+}
+
+const struct rt_op rt_op_MatMul = {
+    .name = "MatMul",
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .traits = RT_OP_EPILOGUE,
+    .infer = infer,
+    .prepare = prepare,
+    .run = run,
+    .absorb_affine = absorb_affine,
+    .absorb_input_affine = absorb_input_affine,
+};

@@ -1,0 +1,88 @@
+/* The team of threads, on OpenMP; without it (the thread sanitizer does not know libgomp) a team
+ * has one worker. */
+#include "runtime/parallel.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* About 20 microseconds: longer than the spread within a step, far shorter than a time slice. */
+#define SPINS 2000
+
+struct rt_barrier {
+    atomic_int arrived;
+    atomic_uint round; /* the futex: moves on when all have arrived */
+    atomic_int asleep;
+};
+
+static void futex(atomic_uint *word, int op, unsigned value)
+{
+    syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+static void pause_cpu(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+void rt_worker_barrier(const struct rt_worker *w)
+{
+    if (w->count == 1)
+        return;
+    struct rt_barrier *b = w->barrier;
+    unsigned round = atomic_load(&b->round);
+    if (atomic_fetch_add(&b->arrived, 1) + 1 == w->count) {
+        atomic_store(&b->arrived, 0);
+        atomic_fetch_add(&b->round, 1);
+        if (atomic_load(&b->asleep) > 0)
+            futex(&b->round, FUTEX_WAKE, INT_MAX);
+        return;
+    }
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&b->round, memory_order_acquire) != round)
+            return;
+        pause_cpu();
+    }
+    atomic_fetch_add(&b->asleep, 1);
+    while (atomic_load(&b->round) == round)
+        futex(&b->round, FUTEX_WAIT, round);
+    atomic_fetch_sub(&b->asleep, 1);
+}
+
+void rt_worker_share(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
+                     int64_t *end)
+{
+    int64_t grains = (n + grain - 1) / grain;
+    int64_t each = grains / w->count, more = grains % w->count;
+    int64_t first = w->id * each + (w->id < more ? w->id : more);
+    int64_t last = first + each + (w->id < more ? 1 : 0);
+    *begin = first * grain < n ? first * grain : n;
+    *end = last * grain < n ? last * grain : n;
+}
+
+void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), void *ctx)
+{
+    if (threads <= 1) {
+        fn(ctx, &(struct rt_worker){ .id = 0, .count = 1 });
+        return;
+    }
+#ifdef _OPENMP
+    struct rt_barrier barrier = { 0 };
+#pragma omp parallel num_threads(threads)
+    {
+        struct rt_worker w = { omp_get_thread_num(), omp_get_num_threads(), &barrier };
+        fn(ctx, &w);
+    }
+#else
+    fn(ctx, &(struct rt_worker){ .id = 0, .count = 1 });
+#endif
+}

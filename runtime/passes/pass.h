@@ -1,0 +1,46 @@
+/* Rewrites of the graph: the ordered list, and what a pass may do.
+ *
+ * A pass is a small function that looks at one node, may rewrite around it, says so by
+ * rt_pass_changed(), and keeps no state of its own. The driver repeats the list until a round
+ * changes nothing, tidies after each pass that changed something and, in debug builds, verifies. */
+#ifndef RUNTIME_PASSES_PASS_H
+#define RUNTIME_PASSES_PASS_H
+
+#include "runtime/graph.h"
+#include "runtime/ops/op.h"
+
+struct rt_pass_run {
+    struct rt_graph *g;
+    const struct rt_options *options;
+    int threads; /* for what is computed while compiling */
+    int changes; /* in this round */
+};
+
+typedef enum rt_status rt_pass(struct rt_pass_run *r, int node, struct rt_error *err);
+
+/* Infers the node's outputs or, when its inputs are constant, computes them. */
+rt_pass rt_pass_fold_constants;
+/* Drops nodes that hand their input through as it is. */
+rt_pass rt_pass_drop_identity;
+/* Moves per-channel multiply-adds (batch norm and its like) into the weights of the node before,
+ * of the node after, or makes a ChannelAffine of them. */
+rt_pass rt_pass_fold_affine;
+/* Turns the elementwise nodes behind a node with an epilogue into steps of it. */
+rt_pass rt_pass_fuse_steps;
+
+/* Runs the list on g, whose inputs have types and shapes. RT_E_DYNAMIC when a shape depends on
+ * data. */
+enum rt_status rt_passes_run(struct rt_graph *g, const struct rt_options *options, int threads,
+                             struct rt_error *err);
+
+/* Once, after the list: which values are channel-blocked, with conversions where layouts meet. */
+enum rt_status rt_assign_layouts(struct rt_graph *g, struct rt_error *err);
+
+/* Once, before the list, when constants are known: one record for each batch norm of the file,
+ * with its placement and the health of its statistics. */
+enum rt_status rt_record_batchnorms(struct rt_graph *g, struct rt_error *err);
+/* Writes down what became of node n's batch norm, if it is one; why may be NULL. */
+void rt_batchnorm_became(struct rt_graph *g, const struct rt_node *n, enum rt_batchnorm_fate fate,
+                         const char *into, const char *why);
+
+#endif

@@ -1,0 +1,312 @@
+/* Runs a model: one block of memory, the plan's calls bound to it, one team of threads. */
+#include "runtime/model.h"
+#include "runtime/ops/fault.h"
+#include "runtime/ops/op.h"
+#include "runtime/parallel.h"
+
+#include <string.h>
+#include <time.h>
+
+/* A program's calls, with their tensors in one array and the value that each of them shows. */
+struct bound {
+    struct rt_program *program;
+    struct rt_call *call;
+    struct rt_tensor *tensor;
+    int *value;
+    int n_tensors;
+    char *block;
+    double *seconds;
+};
+
+struct rt_session {
+    struct rt_model *model;
+    int threads;
+    struct bound bound;
+    struct rt_graph *holder;       /* INTERPRETED: what the last run's outputs lie in */
+    struct rt_tensor *sample_in;   /* LOOPED: one sample's inputs */
+    struct rt_tensor *gathered;    /* LOOPED: outputs of all samples */
+    struct rt_fault fault;
+    bool profile;
+};
+
+static void unbind(struct bound *b)
+{
+    rt_free(b->call);
+    rt_free(b->tensor);
+    rt_free(b->value);
+    rt_free(b->block);
+    rt_free(b->seconds);
+    *b = (struct bound){ .program = NULL };
+}
+
+static enum rt_status bind(struct rt_session *s, struct rt_program *p, struct rt_error *err)
+{
+    const struct rt_graph *g = p->g;
+    struct bound b = { .program = p };
+    size_t n = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+        n += (size_t)g->node[i].n_in + (size_t)g->node[i].n_out;
+    b.call = rt_zalloc_array((size_t)g->n_nodes + 1, sizeof *b.call);
+    b.tensor = rt_zalloc_array(n + 1, sizeof *b.tensor);
+    b.value = rt_alloc_array(n + 1, sizeof *b.value);
+    b.seconds = rt_zalloc_array((size_t)g->n_nodes + 1, sizeof *b.seconds);
+    b.block = rt_alloc(p->plan.bytes);
+    if (b.call == NULL || b.tensor == NULL || b.value == NULL || b.seconds == NULL ||
+        b.block == NULL) {
+        unbind(&b);
+        return rt_fail(err, RT_E_NOMEM, "out of memory: %zu bytes for activations",
+                       p->plan.bytes);
+    }
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct rt_node *node = &g->node[i];
+        struct rt_call *c = &b.call[i];
+        *c = (struct rt_call){
+            .node = node,
+            .in = b.tensor + b.n_tensors,
+            .out = b.tensor + b.n_tensors + node->n_in,
+            .fault = &s->fault,
+        };
+        if (p->plan.scratch[i] >= 0)
+            c->scratch = b.block + p->plan.slots[p->plan.scratch[i]].offset;
+        for (int k = 0; k < node->n_in; k++)
+            b.value[b.n_tensors++] = node->in[k];
+        for (int k = 0; k < node->n_out; k++)
+            b.value[b.n_tensors++] = node->out[k];
+    }
+    unbind(&s->bound);
+    s->bound = b;
+    return RT_OK;
+}
+
+/* Value v as it is in a run of n samples on inputs in[]. */
+static struct rt_tensor view(const struct bound *b, int v, int64_t n, const struct rt_tensor *in)
+{
+    const struct rt_graph *g = b->program->g;
+    const struct rt_plan *plan = &b->program->plan;
+    struct rt_tensor t = rt_graph_tensor(g, v);
+    if (v < 0)
+        return t;
+    t.shape = rt_shape_at(&t.shape, n);
+    int root = plan->root[v];
+    if (plan->slot[v] >= 0) {
+        t.data = b->block + plan->slots[plan->slot[v]].offset;
+    } else if (g->value[root].constant) {
+        t.data = rt_graph_tensor(g, root).data;
+    } else {
+        for (int i = 0; i < g->n_inputs; i++)
+            if (g->input[i] == root)
+                t.data = in[i].data;
+    }
+    return t;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* On every thread of the team: all steps, together. */
+static void run_steps(void *ctx, const struct rt_worker *w)
+{
+    struct rt_session *s = ctx;
+    struct bound *b = &s->bound;
+    const struct rt_graph *g = b->program->g;
+    bool timed = s->profile && w->id == 0;
+    double start = timed ? now() : 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (g->node[i].op->run == NULL)
+            continue; /* a view */
+        g->node[i].op->run(&b->call[i], w);
+        rt_worker_barrier(w);
+        if (timed) {
+            double end = now();
+            b->seconds[i] += end - start;
+            start = end;
+        }
+    }
+}
+
+static enum rt_status run_program(struct rt_session *s, int64_t n, const struct rt_tensor *in,
+                                  struct rt_tensor *out, struct rt_error *err)
+{
+    struct bound *b = &s->bound;
+    const struct rt_graph *g = b->program->g;
+    for (int i = 0; i < b->n_tensors; i++)
+        b->tensor[i] = view(b, b->value[i], n, in);
+    atomic_flag_clear(&s->fault.taken);
+    atomic_store(&s->fault.set, false);
+    rt_parallel(s->threads, run_steps, s);
+    if (atomic_load(&s->fault.set)) {
+        if (err != NULL)
+            *err = s->fault.err;
+        return s->fault.err.status;
+    }
+    for (int i = 0; i < g->n_outputs; i++)
+        out[i] = view(b, g->output[i], n, in);
+    return RT_OK;
+}
+
+/* The i-th of n samples in t. */
+static struct rt_tensor sample_of(const struct rt_tensor *t, int64_t i, int64_t n)
+{
+    struct rt_tensor one = *t;
+    one.shape.dim[0] /= n;
+    size_t bytes = 0;
+    rt_shape_bytes(&one.shape, one.dtype, &bytes);
+    one.data = (char *)t->data + (size_t)i * bytes;
+    return one;
+}
+
+static enum rt_status run_looped(struct rt_session *s, int64_t n, const struct rt_tensor *in,
+                                 struct rt_tensor *out, struct rt_error *err)
+{
+    struct rt_model *m = s->model;
+    for (int64_t i = 0; i < n; i++) {
+        for (int k = 0; k < m->src->n_inputs; k++)
+            s->sample_in[k] = sample_of(&in[k], i, n);
+        enum rt_status status = run_program(s, 1, s->sample_in, out, err);
+        if (status != RT_OK)
+            return status;
+        for (int k = 0; k < m->src->n_outputs; k++) {
+            size_t bytes = 0;
+            rt_shape_bytes(&out[k].shape, out[k].dtype, &bytes);
+            s->gathered[k].dtype = out[k].dtype;
+            s->gathered[k].shape = out[k].shape;
+            s->gathered[k].shape.dim[0] *= n;
+            if (bytes > 0)
+                memcpy((char *)s->gathered[k].data + (size_t)i * bytes, out[k].data, bytes);
+        }
+    }
+    for (int k = 0; k < m->src->n_outputs; k++)
+        out[k] = s->gathered[k];
+    return RT_OK;
+}
+
+static enum rt_status check_input(const struct rt_model *m, int i, const struct rt_tensor *t,
+                                  int64_t *n, struct rt_error *err)
+{
+    const struct rt_io *io = &m->input[i];
+    char want[RT_SHAPE_TEXT], got[RT_SHAPE_TEXT];
+    if (t->dtype != io->dtype)
+        return rt_fail(err, RT_E_INVALID, "input '%s' has type %s, the model wants %s", io->name,
+                       rt_dtype_name(t->dtype), rt_dtype_name(io->dtype));
+    bool fits = t->shape.rank == io->shape.rank;
+    for (int k = 0; fits && k < t->shape.rank; k++)
+        fits = t->shape.dim[k] == io->shape.dim[k] ||
+               (io->shape.dim[k] < 0 && t->shape.dim[k] >= 0 && !rt_is_batched(t->shape.dim[k]));
+    size_t bytes;
+    if (!fits || !rt_shape_bytes(&t->shape, t->dtype, &bytes))
+        return rt_fail(err, RT_E_INVALID, "input '%s' has shape %s, the model wants %s", io->name,
+                       rt_shape_text(&t->shape, got), rt_shape_text(&io->shape, want));
+    int max = rt_model_max_batch(m);
+    if (max == 0)
+        return RT_OK;
+    if (t->shape.dim[0] < 1 || t->shape.dim[0] > max)
+        return rt_fail(err, RT_E_INVALID, "input '%s' has %lld samples, a run takes 1 to %d",
+                       io->name, (long long)t->shape.dim[0], max);
+    if (i > 0 && t->shape.dim[0] != *n)
+        return rt_fail(err, RT_E_INVALID, "input '%s' has %lld samples, the others have %lld",
+                       io->name, (long long)t->shape.dim[0], (long long)*n);
+    *n = t->shape.dim[0];
+    return RT_OK;
+}
+
+enum rt_status rt_session_run(struct rt_session *s, const struct rt_tensor *in,
+                              struct rt_tensor *out, struct rt_error *err)
+{
+    struct rt_model *m = s->model;
+    int64_t n = 1;
+    enum rt_status status = RT_OK;
+    for (int i = 0; status == RT_OK && i < m->src->n_inputs; i++)
+        status = check_input(m, i, &in[i], &n, err);
+    if (status != RT_OK)
+        return status;
+    if (s->profile && s->bound.program != NULL)
+        memset(s->bound.seconds, 0,
+               (size_t)s->bound.program->g->n_nodes * sizeof *s->bound.seconds);
+    if (m->mode == RT_MODE_INTERPRETED) {
+        rt_graph_destroy(s->holder);
+        s->holder = NULL;
+        return rt_interpret(m->src, in, &m->options, s->threads, out, &s->holder, err);
+    }
+    if (m->mode == RT_MODE_SHAPED) {
+        struct rt_program *p;
+        status = rt_model_program_for(m, in, &p, err);
+        if (status == RT_OK && p != s->bound.program)
+            status = bind(s, p, err);
+        if (status != RT_OK)
+            return status;
+    }
+    if (m->mode == RT_MODE_LOOPED)
+        return run_looped(s, n, in, out, err);
+    return run_program(s, n, in, out, err);
+}
+
+static enum rt_status prepare_loop(struct rt_session *s, struct rt_error *err)
+{
+    struct rt_model *m = s->model;
+    size_t n_out = (size_t)m->src->n_outputs;
+    s->sample_in = rt_zalloc_array((size_t)m->src->n_inputs + 1, sizeof *s->sample_in);
+    s->gathered = rt_zalloc_array(n_out + 1, sizeof *s->gathered);
+    if (s->sample_in == NULL || s->gathered == NULL)
+        return rt_fail(err, RT_E_NOMEM, "out of memory while making a session");
+    for (size_t k = 0; k < n_out; k++) {
+        const struct rt_value *v = &m->program->g->value[m->program->g->output[k]];
+        size_t one, all;
+        if (!rt_shape_bytes(&v->shape, v->dtype, &one) ||
+            !rt_mul_size(one, (size_t)m->options.max_batch, &all))
+            return rt_fail(err, RT_E_LIMIT, "output '%s' is too large", v->name);
+        s->gathered[k].data = rt_alloc(all);
+        if (s->gathered[k].data == NULL)
+            return rt_fail_nomem(err, all);
+    }
+    return RT_OK;
+}
+
+enum rt_status rt_session_create(struct rt_model *m, int threads, struct rt_session **out,
+                                 struct rt_error *err)
+{
+    struct rt_session *s = rt_zalloc(sizeof *s);
+    if (s == NULL)
+        return rt_fail_nomem(err, sizeof *s);
+    s->model = rt_model_retain(m);
+    s->threads = threads > 0 ? threads : rt_cpu_budget();
+    if (s->threads > m->max_threads)
+        s->threads = m->max_threads; /* scratch memory is planned for that many */
+    enum rt_status status = RT_OK;
+    if (m->program != NULL && m->mode != RT_MODE_SHAPED)
+        status = bind(s, m->program, err);
+    if (status == RT_OK && m->mode == RT_MODE_LOOPED)
+        status = prepare_loop(s, err);
+    if (status == RT_OK)
+        *out = s;
+    else
+        rt_session_destroy(s);
+    return status;
+}
+
+void rt_session_destroy(struct rt_session *s)
+{
+    if (s == NULL)
+        return;
+    unbind(&s->bound);
+    rt_graph_destroy(s->holder);
+    for (int k = 0; s->gathered != NULL && k < s->model->src->n_outputs; k++)
+        rt_free(s->gathered[k].data);
+    rt_free(s->gathered);
+    rt_free(s->sample_in);
+    rt_model_release(s->model);
+    rt_free(s);
+}
+
+void rt_session_profile(struct rt_session *s, bool on)
+{
+    s->profile = on;
+}
+
+const double *rt_session_layer_seconds(const struct rt_session *s)
+{
+    return s->bound.seconds;
+}

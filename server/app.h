@@ -1,0 +1,34 @@
+/* What a request handler works with: made by `convd serve`, lent to the HTTP side. */
+#ifndef SERVER_APP_H
+#define SERVER_APP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/pool.h"
+#include "server/registry.h"
+#include "server/version.h"
+
+/* Bounds of one request. Fixed once the server has started. */
+struct sv_limits {
+    size_t max_body;    /* bytes, as sent and as decompressed; over it: 413 */
+    int64_t max_pixels; /* of one picture, as decoded */
+};
+
+struct sv_app {
+    struct sv_registry *registry;
+    struct sv_pool *pool; /* for decoding; full is RT_E_BUSY */
+    struct sv_limits limits;
+    uint64_t started; /* sv_now_ns() */
+    /* health/ready. Set once all models are loaded, cleared when stopping begins: new inference
+     * requests are then refused with RT_E_BUSY, those at work are finished. */
+    atomic_bool ready;
+};
+
+/* The `serve` command: everything from its arguments (behind the command's name) to the exit
+ * status of the process. Prints errors itself. */
+int sv_serve_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,14 @@
+/* What `convd serve` says when it starts: its models, its address, and a line to try. */
+#ifndef SERVER_BANNER_H
+#define SERVER_BANNER_H
+
+#include "server/registry.h"
+
+/* One log line for each loaded model: inputs, batch norms, load time. */
+void sv_banner_models(struct sv_registry *r);
+
+/* A log line with the address, and on standard error a curl command that works as it stands, for
+ * the first model that takes pictures, or else the first. host as given to --host. */
+void sv_banner_address(struct sv_registry *r, const char *host, int port, bool command);
+
+#endif

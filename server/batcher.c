@@ -1,0 +1,416 @@
+/* Jobs, the executor threads, and what becomes of a job between submit and done. */
+#include "server/batcher.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "server/clock.h"
+#include "server/queue.h"
+#include "server/runner.h"
+
+struct executor {
+    struct sv_batcher *batcher;
+    struct sv_runner runner;
+    struct sv_piece *piece; /* the batch at hand: room for the largest */
+    pthread_t thread;
+};
+
+struct sv_batcher {
+    int n_in, n_out, max_batch;
+    struct sv_core_split split;
+    struct sv_cores *cores;
+    struct sv_stats *stats;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
+    struct sv_queue queue;
+    struct sv_job *dropped; /* by own.next: failed without having been run, done not yet called */
+    bool stopping;
+
+    int n_executors; /* with a runner */
+    int n_threads;   /* with a thread */
+    struct executor executor[];
+};
+
+static enum rt_status rt_open(void *model, int team, void **session, struct rt_error *err)
+{
+    struct rt_session *opened;
+    enum rt_status s = rt_session_create(model, team, &opened, err);
+    if (s == RT_OK)
+        *session = opened;
+    return s;
+}
+
+static enum rt_status rt_run(void *session, const struct rt_tensor *in, struct rt_tensor *out,
+                             struct rt_error *err)
+{
+    return rt_session_run(session, in, out, err);
+}
+
+static void rt_close(void *session)
+{
+    rt_session_destroy(session);
+}
+
+const struct sv_batcher_ops sv_batcher_rt = { .open = rt_open, .run = rt_run, .close = rt_close };
+
+struct sv_job *sv_job_create(struct sv_batcher *b)
+{
+    size_t n_in = (size_t)b->n_in, n_out = (size_t)b->n_out;
+    struct sv_job *job =
+        rt_zalloc(sizeof *job + (n_in + n_out) * sizeof(struct rt_tensor) + n_in * sizeof(void *));
+    if (job == NULL)
+        return NULL;
+    job->batcher = b;
+    job->n_in = b->n_in;
+    job->n_out = b->n_out;
+    job->in = (struct rt_tensor *)(job + 1);
+    job->out = job->in + n_in;
+    job->own.in_memory = (void **)(job->out + n_out);
+    job->n = 1;
+    job->arrival = sv_now_ns();
+    return job;
+}
+
+void sv_job_destroy(struct sv_job *job)
+{
+    if (job == NULL)
+        return;
+    assert(!job->own.queued && job->own.running == 0);
+    for (int i = 0; i < job->n_in; i++)
+        rt_free(job->own.in_memory[i]);
+    rt_free(job->own.out_memory);
+    rt_free(job);
+}
+
+enum rt_status sv_job_input(struct sv_job *job, int i, enum rt_dtype dtype,
+                            const struct rt_shape *shape, struct rt_error *err)
+{
+    assert(i >= 0 && i < job->n_in);
+    size_t len;
+    if (!rt_shape_bytes(shape, dtype, &len)) {
+        char text[RT_SHAPE_TEXT];
+        return rt_fail(err, RT_E_INVALID, "an input of shape %s has no size in bytes",
+                       rt_shape_text(shape, text));
+    }
+    void *memory = rt_alloc(len);
+    if (memory == NULL)
+        return rt_fail_nomem(err, len);
+    rt_free(job->own.in_memory[i]);
+    job->own.in_memory[i] = memory;
+    job->in[i] = (struct rt_tensor){ .dtype = dtype, .shape = *shape, .data = memory };
+    return RT_OK;
+}
+
+static uint64_t unix_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void count_finished(struct sv_stats *stats, const struct sv_job *job)
+{
+    if (job->error.status != RT_OK) {
+        sv_count(&stats->fail, job->finished - job->arrival);
+        return;
+    }
+    atomic_store_explicit(&stats->last_inference_ms, unix_ms(), memory_order_relaxed);
+    sv_count(&stats->success, job->finished - job->arrival);
+    sv_count(&stats->queue, job->queue_ns);
+    sv_count(&stats->compute_input, job->input_ns);
+    sv_count(&stats->compute_infer, job->infer_ns);
+    sv_count(&stats->compute_output, job->output_ns);
+}
+
+/* Without the lock: done may do anything but destroy the batcher. */
+static void finish(struct sv_batcher *b, struct sv_job *job)
+{
+    job->finished = sv_now_ns();
+    count_finished(b->stats, job);
+    job->done(job);
+}
+
+/* Takes a job that still waits, at least in part, out of the queue for good. Under the lock. */
+static void drop(struct sv_batcher *b, struct sv_job *job, enum rt_status status, const char *why)
+{
+    if (job->own.queued)
+        sv_queue_remove(&b->queue, job);
+    rt_fail(&job->error, status, "%s", why);
+    if (job->own.running > 0)
+        return; /* whoever runs its last piece finishes it */
+    job->own.next = b->dropped;
+    b->dropped = job;
+    pthread_cond_signal(&b->changed);
+}
+
+/* Under the lock. */
+static void drop_expired(struct sv_batcher *b)
+{
+    struct sv_job *job;
+    uint64_t now = sv_now_ns();
+    while ((job = sv_queue_expired(&b->queue, now)) != NULL) {
+        sv_add(&b->stats->timed_out, 1);
+        drop(b, job, RT_E_TIMEOUT, "Request timeout expired");
+    }
+}
+
+/* Calls done for the jobs that failed without having been run. Under the lock, which is given up
+ * meanwhile. */
+static void finish_dropped(struct sv_batcher *b)
+{
+    struct sv_job *job;
+    while ((job = b->dropped) != NULL) {
+        b->dropped = job->own.next;
+        pthread_mutex_unlock(&b->lock);
+        finish(b, job);
+        pthread_mutex_lock(&b->lock);
+    }
+}
+
+static void count_run(struct sv_batcher *b, int samples, const struct sv_run_times *t)
+{
+    struct sv_batch_stats *batch = &b->stats->batch[b->max_batch > 0 ? samples - 1 : 0];
+    sv_count(&batch->compute_input, t->input_ns);
+    sv_count(&batch->compute_infer, t->infer_ns);
+    sv_count(&batch->compute_output, t->output_ns);
+    sv_add(&b->stats->execution_count, 1);
+    sv_add(&b->stats->inference_count, (uint64_t)(b->max_batch > 0 ? samples : 1));
+}
+
+/* Books a run of piece[0..n), and finishes the jobs that were waiting for nothing else. */
+static void complete(struct sv_batcher *b, struct sv_piece *piece, int n, int samples,
+                     const struct sv_run_times *t, const struct rt_error *err)
+{
+    int n_finished = 0;
+    pthread_mutex_lock(&b->lock);
+    for (int i = 0; i < n; i++) {
+        struct sv_job *job = piece[i].job;
+        job->own.running--;
+        job->input_ns += t->input_ns;
+        job->infer_ns += t->infer_ns;
+        job->output_ns += t->output_ns;
+        if (samples > job->batch)
+            job->batch = samples;
+        if (err->status != RT_OK && job->error.status == RT_OK)
+            job->error = *err;
+        if (err->status != RT_OK && job->own.queued)
+            sv_queue_remove(&b->queue, job);
+        if (job->own.running == 0 && !job->own.queued)
+            piece[n_finished++].job = job;
+    }
+    pthread_mutex_unlock(&b->lock);
+    if (err->status == RT_OK)
+        count_run(b, samples, t);
+    for (int i = 0; i < n_finished; i++)
+        finish(b, piece[i].job);
+}
+
+static void run_pieces(struct executor *ex, struct sv_piece *piece, int n)
+{
+    int samples = 0;
+    for (int i = 0; i < n; i++)
+        samples += piece[i].n;
+    struct rt_error err = { .status = RT_OK };
+    struct sv_run_times t;
+    enum rt_status s = sv_runner_run(&ex->runner, piece, n, samples, &t, &err);
+    if (s != RT_OK && n > 1) {
+        /* One job's values must not fail another's request, and a batch needs memory that a single
+         * job does not. */
+        for (int i = 0; i < n; i++)
+            run_pieces(ex, &piece[i], 1);
+        return;
+    }
+    complete(ex->batcher, piece, n, samples, &t, &err);
+}
+
+/* Takes and runs the next batch. Under the lock, which is given up meanwhile. */
+static void run_next(struct executor *ex)
+{
+    struct sv_batcher *b = ex->batcher;
+    /* The batch is taken once its cores are there: what arrives until then can still join it. */
+    pthread_mutex_unlock(&b->lock);
+    sv_cores_take(b->cores, b->split.team);
+    pthread_mutex_lock(&b->lock);
+    drop_expired(b);
+    int n = sv_queue_take(&b->queue, sv_now_ns(), ex->piece);
+    if (b->queue.head != NULL)
+        pthread_cond_signal(&b->changed); /* another executor may be idle */
+    pthread_mutex_unlock(&b->lock);
+    if (n > 0)
+        run_pieces(ex, ex->piece, n);
+    sv_cores_give(b->cores, b->split.team);
+    pthread_mutex_lock(&b->lock);
+}
+
+static void *execute(void *arg)
+{
+    struct executor *ex = arg;
+    struct sv_batcher *b = ex->batcher;
+    pthread_mutex_lock(&b->lock);
+    for (;;) {
+        drop_expired(b);
+        finish_dropped(b);
+        uint64_t wake;
+        if (sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake)) {
+            run_next(ex);
+        } else if (b->stopping) {
+            break;
+        } else if (wake != 0) {
+            struct timespec until = sv_clock_timespec(wake);
+            pthread_cond_timedwait(&b->changed, &b->lock, &until);
+        } else {
+            pthread_cond_wait(&b->changed, &b->lock);
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_options *o,
+                            struct rt_error *err)
+{
+    for (; b->n_executors < o->split.executors; b->n_executors++) {
+        struct executor *ex = &b->executor[b->n_executors];
+        ex->batcher = b;
+        size_t n_pieces = (size_t)(o->max_batch > 0 ? o->max_batch : 1);
+        ex->piece = rt_alloc_array(n_pieces, sizeof *ex->piece);
+        if (ex->piece == NULL)
+            return rt_fail_nomem(err, n_pieces * sizeof *ex->piece);
+        enum rt_status s = sv_runner_init(&ex->runner, o, &b->lock, err);
+        if (s != RT_OK) {
+            rt_free(ex->piece);
+            return s;
+        }
+    }
+    for (; b->n_threads < b->n_executors; b->n_threads++) {
+        struct executor *ex = &b->executor[b->n_threads];
+        int e = pthread_create(&ex->thread, NULL, execute, ex);
+        if (e != 0)
+            return rt_fail(err, RT_E_IO, "cannot start a thread: %s", strerror(e));
+        pthread_setname_np(ex->thread, "convd-run");
+    }
+    return RT_OK;
+}
+
+enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_batcher **out,
+                                 struct rt_error *err)
+{
+    assert(o->max_queue >= 1 && o->split.executors >= 1 && o->split.team >= 1);
+    assert(o->stats->max_batch >= (o->max_batch > 0 ? o->max_batch : 1));
+    size_t len = sizeof(struct sv_batcher) + (size_t)o->split.executors * sizeof(struct executor);
+    struct sv_batcher *b = rt_zalloc(len);
+    if (b == NULL)
+        return rt_fail_nomem(err, len);
+    b->n_in = o->n_in;
+    b->n_out = o->n_out;
+    b->max_batch = o->max_batch;
+    b->split = o->split;
+    b->cores = o->cores;
+    b->stats = o->stats;
+    b->queue = (struct sv_queue){
+        .max_jobs = o->max_queue,
+        .max_batch = o->max_batch,
+        .delay_ns = o->delay_ns,
+    };
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&b->lock, NULL);
+    enum rt_status s = start(b, o, err);
+    if (s != RT_OK) {
+        sv_batcher_destroy(b);
+        return s;
+    }
+    *out = b;
+    return RT_OK;
+}
+
+enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
+{
+    struct sv_batcher *b = job->batcher;
+    assert(job->n >= 1 && job->done != NULL && job->own.taken == 0 && !job->own.queued);
+    uint64_t now = sv_now_ns();
+    enum rt_status s = RT_OK;
+    if (job->deadline != 0 && job->deadline <= now) {
+        s = rt_fail(err, RT_E_TIMEOUT, "Request timeout expired");
+        sv_add(&b->stats->timed_out, 1);
+    } else {
+        pthread_mutex_lock(&b->lock);
+        if (b->stopping)
+            s = rt_fail(err, RT_E_BUSY,
+                        "Server is stopping, scheduler for model has stopped accepting new "
+                        "inference requests");
+        else if (!sv_queue_push(&b->queue, job, now))
+            s = rt_fail(err, RT_E_BUSY, "Exceeds maximum queue size");
+        else
+            pthread_cond_signal(&b->changed);
+        pthread_mutex_unlock(&b->lock);
+        if (s == RT_E_BUSY)
+            sv_add(&b->stats->rejected, 1);
+    }
+    if (s != RT_OK)
+        sv_count(&b->stats->fail, now > job->arrival ? now - job->arrival : 0);
+    return s;
+}
+
+void sv_job_cancel(struct sv_job *job)
+{
+    struct sv_batcher *b = job->batcher;
+    pthread_mutex_lock(&b->lock);
+    if (job->own.queued) {
+        sv_add(&b->stats->cancelled, 1);
+        drop(b, job, RT_E_TIMEOUT, "The client went away before the request was run");
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+void sv_batcher_stop(struct sv_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->stopping = true;
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+void sv_batcher_abort(struct sv_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->stopping = true;
+    while (b->queue.head != NULL)
+        drop(b, b->queue.head, RT_E_BUSY, "Server is stopping, the request was not run");
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+void sv_batcher_destroy(struct sv_batcher *b)
+{
+    if (b == NULL)
+        return;
+    sv_batcher_stop(b);
+    for (int i = 0; i < b->n_threads; i++)
+        pthread_join(b->executor[i].thread, NULL);
+    for (int i = 0; i < b->n_executors; i++) {
+        sv_runner_reset(&b->executor[i].runner);
+        rt_free(b->executor[i].piece);
+    }
+    pthread_cond_destroy(&b->changed);
+    pthread_mutex_destroy(&b->lock);
+    rt_free(b);
+}
+
+int sv_batcher_waiting(struct sv_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    int n = b->queue.n_jobs;
+    pthread_mutex_unlock(&b->lock);
+    return n;
+}
+
+struct sv_core_split sv_batcher_split(const struct sv_batcher *b)
+{
+    return b->split;
+}

@@ -1,0 +1,307 @@
+/* Rounds over all cases; in each round a case gets one untimed run, then a slice of timed ones. */
+#include "server/bench.h"
+
+#include "server/cli.h"
+#include "server/clock.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLICE 0.1       /* seconds of a case's turn */
+#define FEWEST_RUNS 5   /* timed, of however slow a model */
+#define PROFILE_RUNS 10 /* profiled, or fewer when they take longer than the measurement */
+
+static double seconds_since(uint64_t start)
+{
+    return (double)(sv_now_ns() - start) / (double)SV_NS_PER_SECOND;
+}
+
+/* A dimension list "1x3x224x224" to *shape. */
+static bool parse_shape(const char *text, struct rt_shape *shape)
+{
+    *shape = (struct rt_shape){ 0 };
+    for (;;) {
+        char *end;
+        long long v = strtoll(text, &end, 10);
+        if (end == text || v < 1 || shape->rank == RT_MAX_RANK)
+            return false;
+        shape->dim[shape->rank++] = v;
+        if (*end == '\0')
+            return true;
+        if (*end != 'x' && *end != ',')
+            return false;
+        text = end + 1;
+    }
+}
+
+/* The shape that was asked for on the command line; *found false when none was. */
+static enum rt_status given_shape(const struct sv_option_list *shapes, const char *name,
+                                  struct rt_shape *out, bool *found, struct rt_error *err)
+{
+    *found = false;
+    for (int i = 0; i < shapes->n; i++) {
+        const char *equals = strrchr(shapes->item[i], '=');
+        if (equals != NULL && (strlen(name) != (size_t)(equals - shapes->item[i]) ||
+                               strncmp(name, shapes->item[i], strlen(name)) != 0))
+            continue;
+        if (!parse_shape(equals != NULL ? equals + 1 : shapes->item[i], out))
+            return rt_fail(err, RT_E_INVALID, "--shape %s: expected sizes, as in 1x3x224x224",
+                           shapes->item[i]);
+        *found = true;
+    }
+    return RT_OK;
+}
+
+/* The input's shape with its free dimensions filled in. */
+static enum rt_status input_shape(const struct sv_bench_options *o, const struct rt_model *m,
+                                  const struct rt_io *io, int batch, struct rt_shape *out,
+                                  struct rt_error *err)
+{
+    struct rt_shape given;
+    bool found;
+    char text[RT_SHAPE_TEXT];
+    enum rt_status s = given_shape(o->shapes, io->name, &given, &found, err);
+    if (s != RT_OK)
+        return s;
+    *out = io->shape;
+    if (found && given.rank != out->rank)
+        return rt_fail(err, RT_E_INVALID, "--shape: input %s is %s, of %d dimensions", io->name,
+                       rt_shape_text(&io->shape, text), io->shape.rank);
+    for (int d = 0; d < out->rank; d++) {
+        if (d == 0 && rt_model_max_batch(m) > 0)
+            out->dim[d] = batch;
+        else if (out->dim[d] < 0 && found)
+            out->dim[d] = given.dim[d];
+        else if (out->dim[d] < 0)
+            return rt_fail(err, RT_E_INVALID,
+                           "input %s is %s: say which sizes with --shape, as in 1x3x224x224",
+                           io->name, rt_shape_text(&io->shape, text));
+    }
+    return RT_OK;
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+/* Floats from -1 to 1 and all values of small integers. The wide integers and booleans stay 0:
+ * they are sizes or indices, of which no other value is safe. */
+static void fill_random(const struct rt_tensor *t, int64_t n, uint32_t *state)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t r = next_random(state);
+        const float f = (float)(int32_t)r * 0x1p-31f;
+        switch (t->dtype) {
+        case RT_FLOAT:
+            ((float *)t->data)[i] = f;
+            break;
+        case RT_DOUBLE:
+            ((double *)t->data)[i] = (double)f;
+            break;
+        case RT_FLOAT16:
+            ((uint16_t *)t->data)[i] = rt_float_to_half(f);
+            break;
+        case RT_BFLOAT16:
+            ((uint16_t *)t->data)[i] = rt_float_to_bfloat16(f);
+            break;
+        case RT_INT8:
+        case RT_UINT8:
+            ((uint8_t *)t->data)[i] = (uint8_t)(r >> 24);
+            break;
+        default:
+            return;
+        }
+    }
+}
+
+static enum rt_status make_inputs(const struct sv_bench_options *o, struct sv_bench_case *c,
+                                  struct rt_error *err)
+{
+    const int n_in = rt_model_n_inputs(c->model), n_out = rt_model_n_outputs(c->model);
+    uint32_t state = 2463534242u; /* the same numbers for every case */
+    c->in = rt_zalloc_array((size_t)n_in + 1, sizeof *c->in);
+    c->out = rt_zalloc_array((size_t)n_out + 1, sizeof *c->out);
+    if (c->in == NULL || c->out == NULL)
+        return rt_fail_nomem(err, sizeof *c->in * (size_t)(n_in + n_out));
+    for (int i = 0; i < n_in; i++) {
+        const struct rt_io *io = rt_model_input(c->model, i);
+        struct rt_tensor *t = &c->in[i];
+        size_t len;
+        t->dtype = io->dtype;
+        enum rt_status s = input_shape(o, c->model, io, c->batch, &t->shape, err);
+        if (s != RT_OK)
+            return s;
+        if (!rt_shape_bytes(&t->shape, t->dtype, &len))
+            return rt_fail(err, RT_E_LIMIT, "input %s is too large", io->name);
+        t->data = rt_zalloc(len);
+        if (t->data == NULL)
+            return rt_fail_nomem(err, len);
+        if (!o->zero)
+            fill_random(t, rt_shape_numel(&t->shape), &state);
+    }
+    return RT_OK;
+}
+
+static enum rt_status load(const struct sv_bench_options *o, enum rt_batchnorm_mode mode,
+                           struct sv_bench_case *cases, int n, struct rt_error *err)
+{
+    struct rt_options options = { .exact = o->exact,
+                                  .allow_batch_statistics = true,
+                                  .batchnorm = mode };
+    struct rt_model *m = NULL;
+    bool used = false;
+    for (int i = 0; i < n; i++) {
+        used |= cases[i].batchnorm == mode;
+        options.max_batch = cases[i].batch > options.max_batch ? cases[i].batch : options.max_batch;
+    }
+    if (!used)
+        return RT_OK;
+    enum rt_status s = sv_cli_load(o->path, &options, &m, err);
+    struct rt_model_info info;
+    if (s == RT_OK && rt_model_max_batch(m) == 0 && options.max_batch > 1) {
+        rt_model_info(m, &info);
+        s = rt_fail(err, RT_E_INVALID, "--batch: the model's batch is fixed%s%s",
+                    info.batch_note != NULL ? ": " : "",
+                    info.batch_note != NULL ? info.batch_note : "");
+    }
+    for (int i = 0; i < n && s == RT_OK; i++)
+        if (cases[i].batchnorm == mode)
+            cases[i].model = rt_model_retain(m);
+    rt_model_release(m);
+    return s;
+}
+
+/* One run; its time, if time is not NULL. */
+static enum rt_status run_once(struct sv_bench_case *c, double *time, struct rt_error *err)
+{
+    uint64_t start = sv_now_ns();
+    enum rt_status s = rt_session_run(c->session, c->in, c->out, err);
+    if (time != NULL)
+        *time = seconds_since(start);
+    return s;
+}
+
+static enum rt_status keep(struct sv_bench_case *c, double time, struct rt_error *err)
+{
+    if (c->n_runs == c->room) {
+        int room = c->room > 0 ? 2 * c->room : 256;
+        double *grown =
+            c->room < INT_MAX / 2 ? rt_realloc_array(c->sample, (size_t)room, sizeof *grown) : NULL;
+        if (grown == NULL)
+            return rt_fail_nomem(err, (unsigned long long)room * sizeof *grown);
+        c->sample = grown;
+        c->room = room;
+    }
+    c->sample[c->n_runs++] = time;
+    c->total += time;
+    return RT_OK;
+}
+
+static bool done(const struct sv_bench_case *c, double seconds)
+{
+    return c->total >= seconds && c->n_runs >= FEWEST_RUNS;
+}
+
+static enum rt_status take_turn(struct sv_bench_case *c, double seconds, struct rt_error *err)
+{
+    /* The case before has left the caches, and the thread team, as it liked them. */
+    enum rt_status s = run_once(c, NULL, err);
+    const double slice = seconds < SLICE ? seconds : SLICE;
+    for (double spent = 0, time; s == RT_OK && spent <= slice; spent += time) {
+        s = run_once(c, &time, err);
+        if (s == RT_OK)
+            s = keep(c, time, err);
+        if (s != RT_OK)
+            return s;
+    }
+    return s;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void summarise(struct sv_bench_case *c)
+{
+    const int n = c->n_runs;
+    qsort(c->sample, (size_t)n, sizeof *c->sample, ascending);
+    c->min = c->sample[0];
+    c->median = n % 2 != 0 ? c->sample[n / 2] : (c->sample[n / 2 - 1] + c->sample[n / 2]) / 2;
+    c->p99 = c->sample[(int)((double)(n - 1) * 0.99)];
+}
+
+static enum rt_status profile(struct sv_bench_case *c, double seconds, struct rt_error *err)
+{
+    const int n_layers = rt_model_n_layers(c->model);
+    c->layer_seconds = rt_zalloc_array((size_t)n_layers + 1, sizeof *c->layer_seconds);
+    if (c->layer_seconds == NULL)
+        return rt_fail_nomem(err, (size_t)n_layers * sizeof *c->layer_seconds);
+    rt_session_profile(c->session, true);
+    enum rt_status s = run_once(c, NULL, err);
+    int n = 0;
+    double time, spent = 0;
+    while (s == RT_OK && n < PROFILE_RUNS && (n == 0 || spent < seconds)) {
+        s = run_once(c, &time, err);
+        const double *layer = rt_session_layer_seconds(c->session);
+        for (int i = 0; i < n_layers && s == RT_OK; i++)
+            c->layer_seconds[i] += layer[i];
+        spent += time;
+        n++;
+    }
+    for (int i = 0; i < n_layers; i++)
+        c->layer_seconds[i] /= n > 0 ? n : 1;
+    rt_session_profile(c->session, false);
+    return s;
+}
+
+enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_case *cases, int n,
+                            struct rt_error *err)
+{
+    enum rt_status s = load(o, RT_BATCHNORM_FOLDED, cases, n, err);
+    if (s == RT_OK)
+        s = load(o, RT_BATCHNORM_SEPARATE, cases, n, err);
+    for (int i = 0; i < n && s == RT_OK; i++) {
+        s = make_inputs(o, &cases[i], err);
+        if (s == RT_OK)
+            s = rt_session_create(cases[i].model, cases[i].threads, &cases[i].session, err);
+        if (s == RT_OK)
+            s = run_once(&cases[i], NULL, err);
+    }
+    for (bool more = true; more && s == RT_OK;) {
+        more = false;
+        for (int i = 0; i < n && s == RT_OK; i++) {
+            if (done(&cases[i], o->seconds))
+                continue;
+            s = take_turn(&cases[i], o->seconds, err);
+            more = true;
+        }
+    }
+    for (int i = 0; i < n && s == RT_OK; i++) {
+        summarise(&cases[i]);
+        if (o->profile)
+            s = profile(&cases[i], o->seconds, err);
+    }
+    return s;
+}
+
+void sv_bench_reset(struct sv_bench_case *cases, int n)
+{
+    for (int k = 0; k < n; k++) {
+        struct sv_bench_case *c = &cases[k];
+        rt_session_destroy(c->session);
+        for (int i = 0; c->in != NULL && i < rt_model_n_inputs(c->model); i++)
+            rt_free(c->in[i].data);
+        rt_free(c->in);
+        rt_free(c->out);
+        rt_free(c->sample);
+        rt_free(c->layer_seconds);
+        rt_model_release(c->model);
+    }
+}

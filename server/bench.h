@@ -1,0 +1,42 @@
+/* Measures how long a model's runs take, for several configurations in turns, so that what else
+ * the machine does meanwhile meets them all alike. */
+#ifndef SERVER_BENCH_H
+#define SERVER_BENCH_H
+
+#include "runtime/rt.h"
+#include "server/options.h"
+
+struct sv_bench_options {
+    const char *path; /* a model file, or a folder with model.onnx */
+    double seconds;   /* measured for each case; warming up comes on top */
+    bool exact;
+    bool zero;                           /* inputs are zeros instead of random numbers */
+    bool profile;                        /* measure each layer as well, in runs of their own */
+    const struct sv_option_list *shapes; /* "[NAME=]1x3x224x224", for free dimensions */
+};
+
+/* One configuration and what it measured, in seconds a run. */
+struct sv_bench_case {
+    int batch; /* samples a run; 1 for a model without a batch axis */
+    int threads;
+    enum rt_batchnorm_mode batchnorm;
+
+    int n_runs;
+    double min, median, p99;
+    double *layer_seconds;  /* mean of each layer, rt_model_n_layers() of them, with profile */
+    struct rt_model *model; /* one reference */
+    /* The measurement's own. */
+    struct rt_session *session;
+    struct rt_tensor *in, *out;
+    double *sample;
+    int room;
+    double total;
+};
+
+/* Measures cases[0..n), of which the caller has set the first three members and cleared the rest.
+ * End them with sv_bench_reset() in any case. */
+enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_case *cases, int n,
+                            struct rt_error *err);
+void sv_bench_reset(struct sv_bench_case *cases, int n);
+
+#endif

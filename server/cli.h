@@ -1,0 +1,48 @@
+/* What the commands of the command line share. Each command is one function from its arguments
+ * (behind its name) to the exit status: 0 done, 1 failed, 2 not understood. It prints its own
+ * errors, one line each, to standard error. */
+#ifndef SERVER_CLI_H
+#define SERVER_CLI_H
+
+#include "runtime/rt.h"
+#include "server/options.h"
+
+#define SV_EXIT_FAILURE 1
+#define SV_EXIT_USAGE 2
+
+int sv_predict_main(int argc, char **argv);
+int sv_run_main(int argc, char **argv);
+int sv_test_main(int argc, char **argv);
+int sv_inspect_main(int argc, char **argv);
+int sv_bench_main(int argc, char **argv);
+
+/* Parses a command line and answers --help. False: the command is over, with *status. */
+bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *settings,
+                  struct sv_arguments *rest, int *status);
+
+/* "convd predict: sentence" to standard error; the command's exit status. */
+int sv_cli_fail(const struct sv_command *c, const struct rt_error *err);
+/* The same for a command line that makes no sense, with a pointer to --help. */
+int sv_cli_usage(const struct sv_command *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The model's file: path itself, or model.onnx in it when it is a folder. A block of its own. */
+enum rt_status sv_cli_model_path(const char *path, char **out, struct rt_error *err);
+/* Loads what sv_cli_model_path() finds; errors are explained. */
+enum rt_status sv_cli_load(const char *path, const struct rt_options *options,
+                           struct rt_model **out, struct rt_error *err);
+
+/* *err, about a model file that could not be loaded, becomes one that says what the file is
+ * instead, if its first bytes tell. */
+void sv_cli_explain(const char *file, struct rt_error *err);
+
+/* The numbers min..max in the items of a list, each of which may hold several ("1,8"), to
+ * out[0..*n), at most max_n. RT_E_INVALID names the option. */
+enum rt_status sv_cli_numbers(const char *option, const struct sv_option_list *list, int min,
+                              int max, int *out, int max_n, int *n, struct rt_error *err);
+
+/* A number of 0 or more, as in "1e-3". */
+enum rt_status sv_cli_number(const char *option, const char *text, double *out,
+                             struct rt_error *err);
+
+#endif

@@ -1,0 +1,329 @@
+/* `convd bench`: a model's speed, by batch, threads and what is done with its batch norms. */
+#include "server/bench.h"
+#include "server/cli.h"
+#include "server/json_out.h"
+#include "server/table.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_VALUES 16 /* of one list option */
+
+struct settings {
+    struct sv_option_list batch, threads, batchnorm, shape;
+    double seconds;
+    bool profile, json, exact, zero;
+};
+
+static const struct sv_option options[] = {
+    { .name = "batch",
+      .letter = 'b',
+      .type = SV_OPTION_LIST,
+      .offset = offsetof(struct settings, batch),
+      .value = "N,...",
+      .help = "samples a run (default: 1)" },
+    { .name = "threads",
+      .letter = 't',
+      .type = SV_OPTION_LIST,
+      .offset = offsetof(struct settings, threads),
+      .value = "N,...",
+      .help = "threads to run on (default: all cores)" },
+    { .name = "batchnorm",
+      .type = SV_OPTION_LIST,
+      .offset = offsetof(struct settings, batchnorm),
+      .value = "folded,separate",
+      .help = "batch norms compiled into other layers, or each as its own (default: folded)" },
+    { .name = "seconds",
+      .letter = 's',
+      .type = SV_OPTION_SECONDS,
+      .offset = offsetof(struct settings, seconds),
+      .value = "TIME",
+      .help = "how long each combination is measured",
+      .min = 0.001,
+      .max = 3600 },
+    { .name = "shape",
+      .type = SV_OPTION_LIST,
+      .offset = offsetof(struct settings, shape),
+      .value = "[NAME=]1x3x224x224",
+      .help = "sizes for an input (or all) whose dimensions beside the batch are free" },
+    { .name = "zero",
+      .type = SV_OPTION_FLAG,
+      .offset = offsetof(struct settings, zero),
+      .help = "feed zeros instead of random numbers" },
+    { .name = "profile",
+      .letter = 'p',
+      .type = SV_OPTION_FLAG,
+      .offset = offsetof(struct settings, profile),
+      .help = "print the time of each layer" },
+    { .name = "exact",
+      .type = SV_OPTION_FLAG,
+      .offset = offsetof(struct settings, exact),
+      .help = "use no algorithm that reorders sums" },
+    { .name = "json",
+      .type = SV_OPTION_FLAG,
+      .offset = offsetof(struct settings, json),
+      .help = "print one JSON object instead of tables" },
+    { 0 },
+};
+
+static const struct sv_command command = {
+    .name = "bench",
+    .usage = "MODEL",
+    .summary =
+        "Measures how fast a model runs. All combinations of the lists take turns, round by\n"
+        "round. MODEL is a .onnx file, or a folder with a model.onnx.",
+    .options = options,
+    .epilogue = "Example:\n"
+                "  convd bench model.onnx --batch 1,8 --threads 1,2\n"
+                "  convd bench model.onnx --batchnorm folded,separate --profile",
+};
+
+static const char *mode_name(enum rt_batchnorm_mode mode)
+{
+    return mode == RT_BATCHNORM_FOLDED ? "folded" : "separate";
+}
+
+/* The words of the list, folded first, to mode[0..*n). */
+static enum rt_status parse_modes(const struct sv_option_list *list, enum rt_batchnorm_mode mode[2],
+                                  int *n, struct rt_error *err)
+{
+    bool wanted[2] = { list->n == 0, false };
+    for (int i = 0; i < list->n; i++) {
+        for (const char *word = list->item[i];;) {
+            const size_t len = strcspn(word, ",");
+            if (len == 6 && strncmp(word, "folded", len) == 0)
+                wanted[0] = true;
+            else if (len == 8 && strncmp(word, "separate", len) == 0)
+                wanted[1] = true;
+            else
+                return rt_fail(err, RT_E_INVALID,
+                               "--batchnorm: '%.*s' is neither 'folded' nor 'separate'", (int)len,
+                               word);
+            if (word[len] == '\0')
+                break;
+            word += len + 1;
+        }
+    }
+    *n = 0;
+    if (wanted[0])
+        mode[(*n)++] = RT_BATCHNORM_FOLDED;
+    if (wanted[1])
+        mode[(*n)++] = RT_BATCHNORM_SEPARATE;
+    return RT_OK;
+}
+
+/* All combinations; *out is the caller's, for rt_free(). */
+static enum rt_status make_cases(const struct settings *set, struct sv_bench_case **out, int *n,
+                                 struct rt_error *err)
+{
+    int batch[MAX_VALUES] = { 1 }, threads[MAX_VALUES] = { rt_cpu_budget() };
+    int n_batch = 1, n_threads = 1, n_modes = 0;
+    enum rt_batchnorm_mode mode[2];
+    enum rt_status s = parse_modes(&set->batchnorm, mode, &n_modes, err);
+    if (s == RT_OK && set->batch.n > 0)
+        s = sv_cli_numbers("batch", &set->batch, 1, 4096, batch, MAX_VALUES, &n_batch, err);
+    if (s == RT_OK && set->threads.n > 0)
+        s = sv_cli_numbers("threads", &set->threads, 1, 1024, threads, MAX_VALUES, &n_threads, err);
+    if (s != RT_OK)
+        return s;
+    struct sv_bench_case *c =
+        rt_zalloc_array((size_t)(n_batch * n_threads * n_modes), sizeof **out);
+    if (c == NULL)
+        return rt_fail_nomem(err, sizeof **out);
+    *out = c;
+    *n = n_batch * n_threads * n_modes;
+    for (int b = 0; b < n_batch; b++)
+        for (int t = 0; t < n_threads; t++)
+            for (int m = 0; m < n_modes; m++, c++) {
+                c->batch = batch[b];
+                c->threads = threads[t];
+                c->batchnorm = mode[m];
+            }
+    return RT_OK;
+}
+
+static double model_flops(const struct sv_bench_case *c)
+{
+    struct rt_model_info info;
+    rt_model_info(c->model, &info);
+    return info.flops * c->batch;
+}
+
+static void print_results(const char *path, const struct sv_bench_case *cases, int n)
+{
+    static const struct sv_column column[] = {
+        { .title = "BATCH", .right = true },
+        { .title = "THREADS", .right = true },
+        { .title = "BATCH NORM" },
+        { .title = "RUNS", .right = true },
+        { .title = "MIN ms", .right = true },
+        { .title = "MEDIAN ms", .right = true },
+        { .title = "P99 ms", .right = true },
+        { .title = "IMAGES/s", .right = true },
+        { .title = "GFLOP/s", .right = true },
+    };
+    struct rt_model_info info;
+    struct sv_table t;
+    char work[SV_QUANTITY_TEXT];
+    rt_model_info(cases[0].model, &info);
+    sv_print_clean(path, stdout);
+    printf(": %s a sample, %s kernels\n", sv_quantity(info.flops, "FLOP", work), info.isa);
+    sv_table_init(&t, column, 9);
+    for (int i = 0; i < n; i++) {
+        const struct sv_bench_case *c = &cases[i];
+        sv_table_cell(&t, "%d", c->batch);
+        sv_table_cell(&t, "%d", c->threads);
+        sv_table_cell(&t, "%s", mode_name(c->batchnorm));
+        sv_table_cell(&t, "%d", c->n_runs);
+        sv_table_cell(&t, "%.3f", c->min * 1e3);
+        sv_table_cell(&t, "%.3f", c->median * 1e3);
+        sv_table_cell(&t, "%.3f", c->p99 * 1e3);
+        sv_table_cell(&t, "%.1f", c->batch / c->median);
+        sv_table_cell(&t, "%.1f", model_flops(c) / c->median * 1e-9);
+    }
+    sv_table_print(&t, stdout);
+    sv_table_reset(&t);
+    /* Folded and separate of the same batch and threads stand next to each other. */
+    for (int i = 0; i + 1 < n; i++)
+        if (cases[i].batchnorm == RT_BATCHNORM_FOLDED &&
+            cases[i + 1].batchnorm == RT_BATCHNORM_SEPARATE)
+            printf("  batch %d, %d thread%s: separate batch norms cost %+.3f ms a run (%+.1f %%)\n",
+                   cases[i].batch, cases[i].threads, cases[i].threads == 1 ? "" : "s",
+                   (cases[i + 1].median - cases[i].median) * 1e3,
+                   (cases[i + 1].median / cases[i].median - 1) * 100);
+}
+
+static double layers_total(const struct sv_bench_case *c)
+{
+    double total = 0;
+    for (int i = 0; i < rt_model_n_layers(c->model); i++)
+        total += c->layer_seconds[i];
+    return total;
+}
+
+static void print_profile(const struct sv_bench_case *c)
+{
+    static const struct sv_column column[] = {
+        { .title = "#", .right = true },
+        { .title = "NAME", .shrink = true },
+        { .title = "OPERATOR" },
+        { .title = "FUSED", .shrink = true },
+        { .title = "ALGORITHM" },
+        { .title = "ms", .right = true },
+        { .title = "SHARE", .right = true },
+        { .title = "GFLOP/s", .right = true },
+    };
+    struct sv_table t;
+    const double total = layers_total(c);
+    printf("\n%sLayers: batch %d, threads %d, batch norm %s%s\n", sv_style(stdout, SV_BOLD),
+           c->batch, c->threads, mode_name(c->batchnorm), sv_style(stdout, SV_PLAIN));
+    sv_table_init(&t, column, 8);
+    for (int i = 0; i < rt_model_n_layers(c->model); i++) {
+        const struct rt_layer *l = rt_model_layer(c->model, i);
+        const double seconds = c->layer_seconds[i];
+        sv_table_cell(&t, "%d", i);
+        sv_table_cell(&t, "%s", l->name);
+        sv_table_cell(&t, "%s", l->op);
+        sv_table_cell(&t, "%s", l->fused);
+        sv_table_cell(&t, "%s", l->algorithm);
+        sv_table_cell(&t, "%.3f", seconds * 1e3);
+        sv_table_cell(&t, "%.1f %%", total > 0 ? seconds / total * 100 : 0);
+        if (seconds > 0 && l->flops > 0)
+            sv_table_cell(&t, "%.1f", l->flops * c->batch / seconds * 1e-9);
+        else
+            sv_table_cell(&t, "%s", "");
+    }
+    sv_table_print(&t, stdout);
+    printf("  all layers: %.3f ms\n", total * 1e3);
+    sv_table_reset(&t);
+}
+
+static void json_profile(struct sv_json *j, const struct sv_bench_case *c)
+{
+    const double total = layers_total(c);
+    sv_json_array(j, "layers");
+    for (int i = 0; i < rt_model_n_layers(c->model); i++) {
+        const struct rt_layer *l = rt_model_layer(c->model, i);
+        const double seconds = c->layer_seconds[i];
+        sv_json_row(j, NULL);
+        sv_json_string(j, "name", l->name);
+        sv_json_string(j, "op", l->op);
+        sv_json_string(j, "fused", l->fused);
+        sv_json_string(j, "algorithm", l->algorithm);
+        sv_json_double(j, "seconds", seconds);
+        sv_json_double(j, "share", total > 0 ? seconds / total : 0);
+        sv_json_double(j, "gflops", seconds > 0 ? l->flops * c->batch / seconds * 1e-9 : 0);
+        sv_json_end(j);
+    }
+    sv_json_end(j);
+}
+
+static void print_json(const char *path, const struct settings *set,
+                       const struct sv_bench_case *cases, int n)
+{
+    struct sv_json j;
+    struct rt_model_info info;
+    rt_model_info(cases[0].model, &info);
+    sv_json_init(&j, stdout);
+    sv_json_object(&j, NULL);
+    sv_json_string(&j, "model", path);
+    sv_json_string(&j, "isa", info.isa);
+    sv_json_double(&j, "flops", info.flops);
+    sv_json_bool(&j, "exact", set->exact);
+    sv_json_string(&j, "input", set->zero ? "zero" : "random");
+    sv_json_array(&j, "results");
+    for (int i = 0; i < n; i++) {
+        const struct sv_bench_case *c = &cases[i];
+        sv_json_object(&j, NULL);
+        sv_json_int(&j, "batch", c->batch);
+        sv_json_int(&j, "threads", c->threads);
+        sv_json_string(&j, "batchnorm", mode_name(c->batchnorm));
+        sv_json_int(&j, "runs", c->n_runs);
+        sv_json_double(&j, "min_seconds", c->min);
+        sv_json_double(&j, "median_seconds", c->median);
+        sv_json_double(&j, "p99_seconds", c->p99);
+        sv_json_double(&j, "images_per_second", c->batch / c->median);
+        sv_json_double(&j, "gflops", model_flops(c) / c->median * 1e-9);
+        if (set->profile)
+            json_profile(&j, c);
+        sv_json_end(&j);
+    }
+    sv_json_end(&j);
+    sv_json_end(&j);
+}
+
+int sv_bench_main(int argc, char **argv)
+{
+    struct settings set = { .seconds = 2 };
+    struct sv_arguments rest;
+    struct rt_error err = { 0 };
+    struct sv_bench_case *cases = NULL;
+    int status, n = 0;
+    if (!sv_cli_begin(&command, argc, argv, &set, &rest, &status))
+        return status;
+    if (rest.n != 1)
+        return sv_cli_usage(&command, rest.n == 0 ? "a model is missing" : "more than one model");
+    if (make_cases(&set, &cases, &n, &err) != RT_OK)
+        return sv_cli_usage(&command, "%s", err.text);
+
+    const struct sv_bench_options o = {
+        .path = rest.item[0],
+        .seconds = set.seconds,
+        .exact = set.exact,
+        .zero = set.zero,
+        .profile = set.profile,
+        .shapes = &set.shape,
+    };
+    enum rt_status s = sv_bench_run(&o, cases, n, &err);
+    if (s == RT_OK && set.json) {
+        print_json(rest.item[0], &set, cases, n);
+    } else if (s == RT_OK) {
+        print_results(rest.item[0], cases, n);
+        for (int i = 0; i < n && set.profile; i++)
+            print_profile(&cases[i]);
+    }
+    sv_bench_reset(cases, n);
+    rt_free(cases);
+    return s == RT_OK ? 0 : sv_cli_fail(&command, &err);
+}

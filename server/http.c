@@ -1,0 +1,400 @@
+/* libmicrohttpd's callbacks: collect the body, dispatch once, sleep, answer, free. */
+#include "server/http.h"
+
+#include "runtime/rt.h"
+#include "server/clock.h"
+#include "server/listen.h"
+#include "server/log.h"
+#include "server/watch.h"
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct sv_http {
+    struct sv_http_options options;
+    struct MHD_Daemon *daemon;
+    struct sv_watch *watch;
+    int port;
+    atomic_bool closing;  /* quiesced */
+    atomic_bool stopping; /* nothing is dispatched any more */
+    atomic_int in_flight; /* exchanges that exist */
+    atomic_int inside;    /* threads where stopping must not overtake them */
+};
+
+/* Up to this a body's declared length is allocated at once; beyond it memory follows what has
+ * arrived, so that a length alone costs nothing. */
+#define BODY_AT_ONCE ((size_t)1 << 20)
+/* What a connection may use for headers and as its window on a body. */
+#define CONNECTION_MEMORY ((size_t)64 << 10)
+
+enum phase {
+    AWAKE,  /* the handler runs, or will */
+    ASLEEP, /* the connection is suspended */
+    WOKEN,  /* sv_request_wake() was called */
+};
+
+/* A request while libmicrohttpd knows it: made when its headers are complete, freed when it has
+ * been completed, which is never while it sleeps. */
+struct exchange {
+    struct sv_request req; /* first: a request is an exchange */
+    struct sv_http *http;
+    struct MHD_Connection *connection;
+    char *body;
+    size_t body_room;  /* without the zero byte */
+    size_t body_limit; /* what may still come by the declaration, or by max_body */
+    bool too_large;    /* more came than fits: the rest is dropped */
+    size_t dropped;
+    bool dispatched;
+    bool refused; /* answered before its body was read */
+    struct sv_watched watched;
+    atomic_int phase;
+};
+
+static struct exchange *exchange_of(const struct sv_request *req)
+{
+    return (struct exchange *)(uintptr_t)req;
+}
+
+static const char *find_header(const struct sv_request *req, const char *name)
+{
+    return MHD_lookup_connection_value(exchange_of(req)->connection, MHD_HEADER_KIND, name);
+}
+
+static const char *find_query(const struct sv_request *req, const char *name)
+{
+    return MHD_lookup_connection_value(exchange_of(req)->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+/* x may be gone once the connection is resumed; http stays while a thread is counted inside. */
+static void woken(struct sv_request *req)
+{
+    struct exchange *x = exchange_of(req);
+    struct sv_http *h = x->http;
+    atomic_fetch_add(&h->inside, 1);
+    if (atomic_exchange(&x->phase, WOKEN) == ASLEEP)
+        MHD_resume_connection(x->connection);
+    atomic_fetch_sub(&h->inside, 1);
+}
+
+static void client_gone(struct sv_watched *w)
+{
+    struct exchange *x =
+        (struct exchange *)(void *)((char *)w - offsetof(struct exchange, watched));
+    if (x->req.work->cancel != NULL)
+        x->req.work->cancel(x->req.state);
+}
+
+static int socket_of(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info != NULL ? info->connect_fd : -1;
+}
+
+/* Hands the response over to libmicrohttpd. */
+static enum MHD_Result answer(struct exchange *x)
+{
+    struct sv_response *res = &x->req.response;
+    void *body = (void *)(uintptr_t)res->body;
+    struct MHD_Response *r =
+        res->body_owned
+            ? MHD_create_response_from_buffer_with_free_callback(res->body_len, body, rt_free)
+            : MHD_create_response_from_buffer(res->body_len, body, MHD_RESPMEM_PERSISTENT);
+    if (r == NULL)
+        return MHD_NO;
+    res->body_owned = false;
+    const char *type = res->content_type != NULL ? res->content_type : "application/json";
+    bool good = res->body_len == 0 || MHD_add_response_header(r, "Content-Type", type) == MHD_YES;
+    for (int i = 0; i < res->n_headers; i++)
+        good &= MHD_add_response_header(r, res->header[i].name, res->header[i].value) == MHD_YES;
+    if (atomic_load_explicit(&x->http->closing, memory_order_relaxed))
+        good &= MHD_add_response_header(r, "Connection", "close") == MHD_YES;
+    int status = res->status != 0 ? res->status : 200;
+    enum MHD_Result queued =
+        good ? MHD_queue_response(x->connection, (unsigned)status, r) : MHD_NO;
+    MHD_destroy_response(r);
+    return queued;
+}
+
+static enum MHD_Result finish(struct exchange *x)
+{
+    x->req.work->finish(x->req.state, &x->req);
+    return answer(x);
+}
+
+/* The request is complete: lets it be answered, now or later. */
+static enum MHD_Result dispatch(struct exchange *x)
+{
+    struct sv_http *h = x->http;
+    if (x->body != NULL)
+        x->body[x->req.body_len] = '\0';
+    x->req.body = x->body != NULL ? x->body : "";
+    h->options.handle(h->options.context, &x->req);
+    if (x->req.work == NULL)
+        return answer(x);
+    if (atomic_load(&x->phase) == WOKEN)
+        return finish(x);
+    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = client_gone };
+    sv_watch_add(h->watch, &x->watched);
+    MHD_suspend_connection(x->connection);
+    int awake = AWAKE;
+    if (!atomic_compare_exchange_strong(&x->phase, &awake, ASLEEP))
+        MHD_resume_connection(x->connection); /* woken in between */
+    return MHD_YES;
+}
+
+/* Not while stopping, as a suspended connection cannot be closed. */
+static enum MHD_Result dispatch_unless_stopping(struct exchange *x)
+{
+    struct sv_http *h = x->http;
+    x->dispatched = true;
+    atomic_fetch_add(&h->inside, 1);
+    enum MHD_Result r = atomic_load(&h->stopping) ? MHD_NO : dispatch(x);
+    atomic_fetch_sub(&h->inside, 1);
+    return r;
+}
+
+static void reply_too_large(struct exchange *x)
+{
+    sv_reply_status(&x->req.response, 413,
+                    "the body is larger than the %zu bytes that are taken (--max-body)",
+                    x->http->options.max_body);
+}
+
+/* Adds a piece of the body. Without memory, or over the limit, the rest is read and dropped, since
+ * an answer cannot be given in the middle of a body. */
+static bool collect(struct exchange *x, const char *piece, size_t len)
+{
+    if (!x->too_large && len > x->body_limit - x->req.body_len) {
+        x->too_large = true;
+        reply_too_large(x);
+    }
+    if (!x->too_large && len > x->body_room - x->req.body_len) {
+        size_t room = x->body_room > 0 ? x->body_room * 2 : BODY_AT_ONCE;
+        if (room < x->req.body_len + len)
+            room = x->req.body_len + len;
+        if (room > x->body_limit)
+            room = x->body_limit;
+        char *grown = rt_realloc_array(x->body, room + 1, 1);
+        if (grown == NULL) {
+            x->too_large = true;
+            struct rt_error err;
+            rt_fail_nomem(&err, room);
+            sv_reply_error(&x->req.response, &err);
+        } else {
+            x->body = grown;
+            x->body_room = room;
+        }
+    }
+    if (x->too_large) {
+        rt_free(x->body);
+        x->body = NULL;
+        x->dropped += len;
+        return x->dropped / 4 <= x->http->options.max_body;
+    }
+    memcpy(x->body + x->req.body_len, piece, len);
+    x->req.body_len += len;
+    return true;
+}
+
+/* The headers are complete. A body that is declared too large is refused unread; *x is NULL when
+ * there is no memory even to say so. */
+static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const char *path,
+                             const char *method, struct exchange **out)
+{
+    struct exchange *x = rt_zalloc(sizeof *x);
+    if (x == NULL)
+        return MHD_NO;
+    *out = x;
+    atomic_fetch_add(&h->in_flight, 1);
+    x->http = h;
+    x->connection = c;
+    x->req.method = method;
+    x->req.path = path;
+    x->req.arrival = sv_now_ns();
+    x->req.find_header = find_header;
+    x->req.find_query = find_query;
+    x->req.woken = woken;
+    x->body_limit = h->options.max_body;
+    const char *declared = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Length");
+    if (declared != NULL) {
+        unsigned long long len = strtoull(declared, NULL, 10); /* libmicrohttpd checked its form */
+        if (len > h->options.max_body) {
+            x->dispatched = x->refused = true;
+            reply_too_large(x);
+            sv_response_header(&x->req.response, "Connection", "close");
+            return answer(x);
+        }
+        x->body_limit = (size_t)len;
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char *path,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *len, void **con_cls)
+{
+    (void)version;
+    struct exchange *x = *con_cls;
+    if (x == NULL) {
+        enum MHD_Result r = begin(cls, c, path, method, &x);
+        *con_cls = x;
+        return r;
+    }
+    if (*len > 0) {
+        bool go_on = collect(x, data, *len);
+        *len = 0;
+        return go_on ? MHD_YES : MHD_NO;
+    }
+    if (!x->dispatched)
+        return x->too_large ? answer(x) : dispatch_unless_stopping(x);
+    sv_watch_remove(x->http->watch, &x->watched);
+    return finish(x);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
+{
+    (void)why;
+    struct sv_http *h = cls;
+    struct exchange *x = *con_cls;
+    if (x == NULL)
+        return;
+    *con_cls = NULL;
+    sv_watch_remove(h->watch, &x->watched);
+    if (x->refused) {
+        int fd = dup(socket_of(c));
+        if (fd >= 0)
+            sv_watch_linger(h->watch, fd);
+    }
+    sv_request_reset(&x->req);
+    rt_free(x->body);
+    rt_free(x);
+    atomic_fetch_sub(&h->in_flight, 1);
+}
+
+/* Paths are decoded after they have been split, so that %2F is no separator. */
+static size_t leave_encoded(void *cls, struct MHD_Connection *c, char *s)
+{
+    (void)cls;
+    (void)c;
+    return strlen(s);
+}
+
+static void on_log(void *cls, const char *fmt, va_list ap)
+{
+    (void)cls;
+    if (!sv_log_enabled(SV_LOG_DEBUG))
+        return;
+    char line[512];
+    vsnprintf(line, sizeof line, fmt, ap);
+    line[strcspn(line, "\n")] = '\0';
+    sv_log(SV_LOG_DEBUG, "http: %s", line);
+}
+
+enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_http **out,
+                             struct rt_error *err)
+{
+    int fd = -1;
+    struct sv_http *h = rt_zalloc(sizeof *h);
+    if (h == NULL)
+        return rt_fail_nomem(err, sizeof *h);
+    h->options = *options;
+    if (h->options.threads == 0)
+        h->options.threads = 2;
+    if (h->options.max_connections == 0)
+        h->options.max_connections = 4096;
+    if (h->options.idle_timeout == 0)
+        h->options.idle_timeout = 75;
+    enum rt_status s = sv_watch_create(&h->watch, err);
+    if (s == RT_OK)
+        s = sv_listen(options->host, options->port, &fd, &h->port, err);
+    if (s != RT_OK)
+        goto fail;
+    struct MHD_OptionItem list[] = {
+        { MHD_OPTION_LISTEN_SOCKET, fd, NULL },
+        { MHD_OPTION_CONNECTION_LIMIT, h->options.max_connections, NULL },
+        { MHD_OPTION_PER_IP_CONNECTION_LIMIT, h->options.max_connections_each, NULL },
+        { MHD_OPTION_CONNECTION_TIMEOUT, h->options.idle_timeout, NULL },
+        { MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_MEMORY, NULL },
+        /* A pool of one is what libmicrohttpd calls no pool. */
+        { h->options.threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END,
+          h->options.threads, NULL },
+        { MHD_OPTION_END, 0, NULL },
+    };
+    h->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG,
+        0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded,
+        NULL, MHD_OPTION_ARRAY, list, MHD_OPTION_END);
+    if (h->daemon == NULL) {
+        s = rt_fail(err, RT_E_IO, "the HTTP server cannot be started on port %d", h->port);
+        goto fail;
+    }
+    *out = h;
+    return RT_OK;
+fail:
+    if (fd >= 0)
+        close(fd);
+    sv_watch_destroy(h->watch);
+    rt_free(h);
+    return s;
+}
+
+int sv_http_port(const struct sv_http *h)
+{
+    return h->port;
+}
+
+int sv_http_in_flight(const struct sv_http *h)
+{
+    return atomic_load(&h->in_flight);
+}
+
+void sv_http_quiesce(struct sv_http *h)
+{
+    if (atomic_exchange(&h->closing, true))
+        return;
+    int fd = MHD_quiesce_daemon(h->daemon);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+static void wait_outside(struct sv_http *h)
+{
+    while (atomic_load(&h->inside) > 0)
+        nap();
+}
+
+bool sv_http_drain(struct sv_http *h, uint64_t timeout_ns)
+{
+    uint64_t begun = sv_now_ns();
+    while (sv_http_in_flight(h) > 0 && sv_now_ns() - begun < timeout_ns)
+        nap();
+    return sv_http_in_flight(h) == 0;
+}
+
+void sv_http_stop(struct sv_http *h)
+{
+    if (h == NULL)
+        return;
+    sv_http_quiesce(h);
+    atomic_store(&h->stopping, true);
+    wait_outside(h);
+    sv_watch_wait_empty(h->watch);
+    wait_outside(h);
+    MHD_stop_daemon(h->daemon);
+    sv_watch_destroy(h->watch);
+    rt_free(h);
+}

@@ -1,0 +1,40 @@
+/* The HTTP side: sockets <-> sv_request. Alone knows libmicrohttpd.
+ *
+ * A few threads serve all sockets and never wait: a request whose answer takes time is put to
+ * sleep by its handler (request.h), and its connection rests until it is woken. */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include "server/request.h"
+
+struct sv_http;
+
+struct sv_http_options {
+    const char *host; /* name or address to listen on; "": every address, IPv6 and IPv4 */
+    int port;         /* 0: any that is free */
+    int threads;      /* that serve sockets; 0: two */
+    size_t max_body;  /* bytes of a request's body; more gets 413 */
+    int max_connections;      /* open at a time; 0: 4096 */
+    int max_connections_each; /* of one address; 0: no bound */
+    int idle_timeout;         /* seconds a connection may rest without a byte moving; 0: 75 */
+    /* Answers req or puts it to sleep. On a thread that serves sockets: must not block. */
+    void (*handle)(void *context, struct sv_request *req);
+    void *context;
+};
+
+/* Binds, listens and serves. RT_E_IO says what the system objected to. */
+enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_http **out,
+                             struct rt_error *err);
+int sv_http_port(const struct sv_http *h);
+int sv_http_in_flight(const struct sv_http *h); /* requests that were begun and not yet answered */
+
+/* New connections are refused from here on. Open ones are served on, and closed after each
+ * answer. */
+void sv_http_quiesce(struct sv_http *h);
+/* Waits until no request is in flight or timeout_ns have passed; whether none is. */
+bool sv_http_drain(struct sv_http *h, uint64_t timeout_ns);
+/* Quiesces, waits for the requests in flight (their handlers must be on the way to wake them),
+ * closes every connection and frees. Takes NULL. */
+void sv_http_stop(struct sv_http *h);
+
+#endif

@@ -1,0 +1,268 @@
+/* Loads one model with all that serving it takes, and counts its references. */
+#include "server/model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/clock.h"
+#include "server/file.h"
+#include "server/log.h"
+
+/* The size that the model's input has along an axis of pictures, -1 when it is free. */
+static int64_t side(const struct rt_io *io, const struct sv_preprocess *p, char axis)
+{
+    int first = io->shape.rank - 3;
+    int at = axis == 'c' ? (p->nhwc ? 2 : 0) : axis == 'h' ? (p->nhwc ? 0 : 1) : p->nhwc ? 1 : 2;
+    return io->shape.dim[first + at];
+}
+
+static enum rt_status set_size(const struct rt_io *io, struct sv_preprocess *p, const char *field,
+                               char axis, int wanted, int *out, struct rt_error *err)
+{
+    int64_t fixed = side(io, p, axis);
+    if (wanted != 0 && fixed > 0 && fixed != wanted)
+        return rt_fail(err, RT_E_INVALID, "input.%s: the model's input is %" PRId64 ", not %d",
+                       field, fixed, wanted);
+    if (wanted != 0)
+        *out = wanted;
+    else if (fixed > 0 && fixed <= SV_PREPROCESS_MAX_SIDE)
+        *out = (int)fixed;
+    return RT_OK;
+}
+
+static enum rt_status spread(const struct sv_preprocess *p, const char *field, const float *from,
+                             int n, float to[4], struct rt_error *err)
+{
+    if (n == 3 && p->channels != 3)
+        return rt_fail(err, RT_E_INVALID, "input.%s: has 3 numbers, but pictures are grey", field);
+    for (int i = 0; i < p->channels && n > 0; i++)
+        to[i] = from[n == 1 ? 0 : i];
+    return RT_OK;
+}
+
+static enum rt_status set_values(struct sv_preprocess *p, const struct sv_input_config *c,
+                                 struct rt_error *err)
+{
+    if (!c->has_scale && c->n_mean == 0 && c->n_std == 0)
+        return RT_OK;
+    p->scale = c->has_scale ? c->scale : rt_dtype_is_float(p->dtype) ? 1.0f / 255 : 1;
+    for (int i = 0; i < 4; i++) {
+        p->mean[i] = 0;
+        p->std[i] = 1;
+    }
+    enum rt_status s = spread(p, "mean", c->mean, c->n_mean, p->mean, err);
+    return s == RT_OK ? spread(p, "std", c->std, c->n_std, p->std, err) : s;
+}
+
+enum rt_status sv_model_preprocess(const struct rt_io *io, const char *producer,
+                                   const struct sv_input_config *c, struct sv_preprocess *out,
+                                   struct rt_error *err)
+{
+    struct sv_preprocess p;
+    enum rt_status s = sv_preprocess_derive(io, producer, &p, err);
+    if (s != RT_OK)
+        return s;
+    if (c->has_layout)
+        p.nhwc = c->nhwc;
+    if (c->has_color) {
+        p.color = c->color;
+        p.channels = c->color == SV_GRAY ? 1 : 3;
+    }
+    if (side(io, &p, 'c') > 0 && side(io, &p, 'c') != p.channels)
+        return rt_fail(err, RT_E_INVALID,
+                       "input.%s: makes %d channels, but the model's input has %" PRId64,
+                       c->has_color ? "color" : "layout", p.channels, side(io, &p, 'c'));
+    s = set_size(io, &p, "width", 'w', c->width, &p.width, err);
+    if (s == RT_OK)
+        s = set_size(io, &p, "height", 'h', c->height, &p.height, err);
+    if (s == RT_OK)
+        s = set_values(&p, c, err);
+    if (c->has_resize)
+        p.resize = c->resize;
+    if (c->resize_to != 0)
+        p.resize_to = c->resize_to;
+    if (c->has_filter)
+        p.filter = c->filter;
+    if (c->has_fill)
+        p.fill = c->fill;
+    if (s == RT_OK)
+        s = sv_preprocess_check(&p, err);
+    if (s == RT_OK)
+        *out = p;
+    return s;
+}
+
+/* Finds the input that takes pictures, and how. That there is none is an error only if the config
+ * describes one. */
+static enum rt_status find_image_input(struct sv_model *m, size_t max_pixels, struct rt_error *err)
+{
+    const struct sv_input_config *c = &m->config.input;
+    struct rt_model_info info;
+    struct rt_error why = { .status = RT_OK };
+    int i = 0;
+    rt_model_info(m->rt, &info);
+    m->image_input = -1;
+    while (c->name != NULL && i < m->n_in && strcmp(rt_model_input(m->rt, i)->name, c->name) != 0)
+        i++;
+    if (c->name != NULL && i == m->n_in)
+        return rt_fail(err, RT_E_INVALID, "input.name: the model has no input '%s'", c->name);
+    enum rt_status s = RT_E_UNSUPPORTED;
+    if (m->n_in != 1 && c->name == NULL)
+        rt_fail(&why, s,
+                "the model has %d inputs, and config.json does not name the one for "
+                "pictures (\"input\": {\"name\": ...})",
+                m->n_in);
+    else
+        s = sv_model_preprocess(rt_model_input(m->rt, i), info.producer, c, &m->preprocess, &why);
+    if (s == RT_OK) {
+        m->image_input = i;
+        m->preprocess.max_pixels = max_pixels;
+        return RT_OK;
+    }
+    if (s == RT_E_NOMEM || c->present) {
+        if (err != NULL)
+            *err = why;
+        return s;
+    }
+    m->image_note = rt_strdup(why.text);
+    return m->image_note != NULL ? RT_OK : rt_fail_nomem(err, sizeof why.text);
+}
+
+/* Classes of the first output, 0 when they cannot be counted. */
+static int64_t n_classes(const struct sv_model *m)
+{
+    struct rt_shape shape = rt_model_output(m->rt, 0)->shape;
+    int64_t n;
+    if (m->max_batch > 0)
+        shape.dim[0] = 1;
+    return rt_shape_count(&shape, &n) ? n : 0;
+}
+
+static enum rt_status read_labels(struct sv_model *m, const struct sv_source *src,
+                                  struct rt_error *err)
+{
+    enum rt_status s = RT_OK;
+    if (m->config.labels.n > 0) {
+        m->labels = m->config.labels;
+        m->config.labels = (struct sv_labels){ 0 };
+    } else if (m->config.labels_file != NULL) {
+        char *folder = sv_path_folder(src->config);
+        char *path = folder != NULL ? sv_path_join(folder, m->config.labels_file) : NULL;
+        s = path != NULL ? sv_labels_read(path, &m->labels, err) : rt_fail_nomem(err, 0);
+        if (s == RT_E_NOT_FOUND)
+            rt_error_prefix(err, "labels");
+        rt_free(path);
+        rt_free(folder);
+    } else if (src->labels != NULL) {
+        s = sv_labels_read(src->labels, &m->labels, err);
+    }
+    if (s == RT_OK && m->labels.n > 0 && n_classes(m) > 0 && n_classes(m) != m->labels.n)
+        sv_log(SV_LOG_WARN, "%s: %d labels for %" PRId64 " values of output '%s'", m->path,
+               m->labels.n, n_classes(m), rt_model_output(m->rt, 0)->name);
+    return s;
+}
+
+static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry_options *o,
+                                    struct rt_error *err)
+{
+    const struct rt_io **in = rt_alloc_array((size_t)m->n_in, sizeof *in);
+    if (in == NULL)
+        return rt_fail_nomem(err, (size_t)m->n_in * sizeof *in);
+    for (int i = 0; i < m->n_in; i++)
+        in[i] = rt_model_input(m->rt, i);
+    const struct sv_batcher_options options = {
+        .ops = &sv_batcher_rt,
+        .model = m->rt,
+        .n_in = m->n_in,
+        .n_out = m->n_out,
+        .in = in,
+        .max_batch = m->max_batch,
+        .max_queue = m->config.max_queue_size > 0 ? m->config.max_queue_size : o->max_queue,
+        .delay_ns = (uint64_t)m->config.max_queue_delay_us * 1000,
+        .split = sv_cores_split(sv_cores_total(o->cores), m->config.instances),
+        .cores = o->cores,
+        .stats = &m->stats,
+    };
+    enum rt_status s = sv_batcher_create(&options, &m->batcher, err);
+    rt_free(in);
+    return s;
+}
+
+static enum rt_status load(struct sv_model *m, const struct sv_source *src,
+                           const struct sv_registry_options *o, struct rt_error *err)
+{
+    const struct rt_options options = {
+        .max_batch = m->config.max_batch_size > 0 ? m->config.max_batch_size : o->max_batch,
+        .exact = o->exact,
+        .allow_batch_statistics = m->config.allow_batch_statistics,
+        .batchnorm = m->config.batchnorm,
+        .threads = sv_cores_total(o->cores),
+    };
+    enum rt_status s = rt_model_load_file(m->path, &options, &m->rt, err);
+    if (s != RT_OK)
+        return s;
+    m->n_in = rt_model_n_inputs(m->rt);
+    m->n_out = rt_model_n_outputs(m->rt);
+    m->max_batch = rt_model_max_batch(m->rt);
+    s = find_image_input(m, o->max_pixels, err);
+    if (s != RT_OK && src->config != NULL)
+        rt_error_prefix(err, "%s", src->config);
+    if (s == RT_OK)
+        s = read_labels(m, src, err);
+    if (s == RT_OK)
+        s = sv_stats_init(&m->stats, m->max_batch > 0 ? m->max_batch : 1, err);
+    if (s == RT_OK)
+        s = start_batcher(m, o, err);
+    return s;
+}
+
+enum rt_status sv_model_load(const char *name, const struct sv_source *src,
+                             struct sv_model_config *config, const struct sv_registry_options *o,
+                             struct sv_model **out, struct rt_error *err)
+{
+    uint64_t start = sv_now_ns();
+    struct sv_model *m = rt_zalloc(sizeof *m);
+    if (m == NULL)
+        return rt_fail_nomem(err, sizeof *m);
+    atomic_init(&m->refs, 1);
+    m->name = rt_strdup(name);
+    m->path = rt_strdup(src->path);
+    m->version = src->version;
+    snprintf(m->version_text, sizeof m->version_text, "%" PRId64, src->version);
+    m->config = *config;
+    memset(config, 0, sizeof *config);
+    enum rt_status s = m->name != NULL && m->path != NULL ? load(m, src, o, err)
+                                                          : rt_fail_nomem(err, strlen(src->path));
+    if (s != RT_OK) {
+        sv_model_release(m);
+        if (err != NULL && strncmp(err->text, src->path, strlen(src->path)) != 0 &&
+            (src->config == NULL || strncmp(err->text, src->config, strlen(src->config)) != 0))
+            rt_error_prefix(err, "%s", src->path);
+        return s;
+    }
+    m->load_seconds = (double)(sv_now_ns() - start) / (double)SV_NS_PER_SECOND;
+    *out = m;
+    return RT_OK;
+}
+
+struct sv_model *sv_model_retain(struct sv_model *m)
+{
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+    return m;
+}
+
+void sv_model_release(struct sv_model *m)
+{
+    if (m == NULL || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    sv_batcher_destroy(m->batcher);
+    rt_model_release(m->rt);
+    sv_model_config_reset(&m->config);
+    sv_labels_reset(&m->labels);
+    sv_stats_reset(&m->stats);
+    rt_free(m->image_note);
+    rt_free(m->name);
+    rt_free(m->path);
+    rt_free(m);
+}

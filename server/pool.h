@@ -1,0 +1,27 @@
+/* A few threads that work off a bounded queue of tasks: decoding, mostly, so that the threads
+ * which serve sockets never compute. */
+#ifndef SERVER_POOL_H
+#define SERVER_POOL_H
+
+#include "runtime/status.h"
+
+struct sv_pool;
+
+/* Lies inside the caller's own struct. It is the pool's from submit until run is called, which
+ * happens exactly once, on a thread of the pool; run may free it. */
+struct sv_task {
+    void (*run)(struct sv_task *task);
+    struct sv_task *next; /* the pool's */
+};
+
+/* max_waiting: tasks that may wait while all threads are busy. Both are at least 1. */
+enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_pool **out,
+                              struct rt_error *err);
+/* Runs what was accepted, then ends the threads. Takes NULL. Not from a task. */
+void sv_pool_destroy(struct sv_pool *p);
+
+/* First come, first served. RT_E_BUSY when max_waiting tasks wait already, or the pool is being
+ * destroyed; the task is then still the caller's. */
+enum rt_status sv_pool_submit(struct sv_pool *p, struct sv_task *task, struct rt_error *err);
+
+#endif

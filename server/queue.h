@@ -1,0 +1,38 @@
+/* The order in which jobs leave a batcher: which samples make the next batch, and when. Has no
+ * lock, no thread and no clock of its own, so that it can be tested by itself. */
+#ifndef SERVER_QUEUE_H
+#define SERVER_QUEUE_H
+
+#include "server/batcher.h"
+
+/* max_batch 0: one job a batch, however many samples it holds. */
+struct sv_queue {
+    int max_jobs, max_batch;
+    uint64_t delay_ns;
+    struct sv_job *head, *tail; /* by own.next */
+    int n_jobs, n_deadlines;
+};
+
+/* samples job->in[..][from .. from + n) */
+struct sv_piece {
+    struct sv_job *job;
+    int from, n;
+};
+
+/* Appends job; false when the queue is full. */
+bool sv_queue_push(struct sv_queue *q, struct sv_job *job, uint64_t now);
+void sv_queue_remove(struct sv_queue *q, struct sv_job *job);
+
+/* Removes the first job whose deadline has passed and that has not been begun; NULL: none. */
+struct sv_job *sv_queue_expired(struct sv_queue *q, uint64_t now);
+
+/* Whether a batch should be taken now. If not, *wake is when to ask again, or 0: when there is
+ * something new. hurry: nothing new will come, so there is nothing to wait for. */
+bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *wake);
+
+/* Takes the next batch into piece[0..max(max_batch, 1)), and returns the number of pieces, 0 when
+ * the queue is empty. The first job is always in it; jobs of its kind follow in their order until
+ * one does not fit. Counts up own.running of each piece's job; jobs taken whole leave the queue. */
+int sv_queue_take(struct sv_queue *q, uint64_t now, struct sv_piece *piece);
+
+#endif

@@ -1,0 +1,139 @@
+/* Answers and the sleep of a request. */
+#include "server/request.h"
+
+#include "runtime/rt.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void sv_response_header(struct sv_response *res, const char *name, const char *fmt, ...)
+{
+    assert(res->n_headers < SV_RESPONSE_HEADERS);
+    struct sv_header *h = &res->header[res->n_headers++];
+    h->name = name;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(h->value, sizeof h->value, fmt, ap);
+    va_end(ap);
+}
+
+static void drop_body(struct sv_response *res)
+{
+    if (res->body_owned)
+        rt_free((void *)(uintptr_t)res->body);
+    res->body = NULL;
+    res->body_len = 0;
+    res->body_owned = false;
+}
+
+void sv_response_static(struct sv_response *res, const char *text)
+{
+    drop_body(res);
+    res->body = text;
+    res->body_len = strlen(text);
+}
+
+void sv_response_text(struct sv_response *res, struct sv_text *text)
+{
+    if (text->failed) {
+        sv_text_reset(text);
+        struct rt_error err;
+        rt_fail(&err, RT_E_NOMEM, "out of memory for the answer");
+        sv_reply_error(res, &err);
+        return;
+    }
+    drop_body(res);
+    res->body = text->p;
+    res->body_len = text->len;
+    res->body_owned = true;
+    *text = (struct sv_text){ 0 };
+}
+
+void sv_response_reset(struct sv_response *res)
+{
+    drop_body(res);
+    *res = (struct sv_response){ 0 };
+}
+
+static void reply(struct sv_response *res, int status, const char *sentence)
+{
+    struct sv_text t = { 0 };
+    sv_text_add(&t, "{\"error\":");
+    sv_text_json_str(&t, sentence);
+    sv_text_add(&t, "}");
+    res->status = status;
+    res->content_type = NULL;
+    if (t.failed) {
+        sv_text_reset(&t);
+        sv_response_static(res, "{\"error\":\"out of memory\"}");
+    } else {
+        sv_response_text(res, &t);
+    }
+}
+
+void sv_reply_status(struct sv_response *res, int status, const char *fmt, ...)
+{
+    char sentence[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(sentence, sizeof sentence, fmt, ap);
+    va_end(ap);
+    reply(res, status, sentence);
+}
+
+int sv_http_status(enum rt_status status)
+{
+    static const int table[] = {
+        [RT_OK] = 200,
+        [RT_E_NOMEM] = 503,
+        [RT_E_INVALID] = 400,
+        [RT_E_UNSUPPORTED] = 501,
+        [RT_E_LIMIT] = 413,
+        [RT_E_IO] = 500,
+        [RT_E_NOT_FOUND] = 404,
+        [RT_E_BUSY] = 503,
+        [RT_E_TIMEOUT] = 504,
+        [RT_E_DYNAMIC] = 500,
+    };
+    return table[status];
+}
+
+void sv_reply_error(struct sv_response *res, const struct rt_error *err)
+{
+    int status = sv_http_status(err->status);
+    if (status == 503)
+        sv_response_header(res, "Retry-After", "1");
+    reply(res, status, err->text);
+}
+
+const char *sv_request_header(const struct sv_request *req, const char *name)
+{
+    return req->find_header != NULL ? req->find_header(req, name) : NULL;
+}
+
+const char *sv_request_query(const struct sv_request *req, const char *name)
+{
+    return req->find_query != NULL ? req->find_query(req, name) : NULL;
+}
+
+void sv_request_sleep(struct sv_request *req, const struct sv_work *work, void *state)
+{
+    req->work = work;
+    req->state = state;
+}
+
+void sv_request_wake(struct sv_request *req)
+{
+    req->woken(req);
+}
+
+void sv_request_reset(struct sv_request *req)
+{
+    if (req->work != NULL)
+        req->work->release(req->state);
+    req->work = NULL;
+    req->state = NULL;
+    sv_response_reset(&req->response);
+}

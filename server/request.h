@@ -1,0 +1,95 @@
+/* What a handler sees of HTTP: one request and the answer to it. Knows nothing of sockets, so that
+ * tests call handlers directly. */
+#ifndef SERVER_REQUEST_H
+#define SERVER_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/rt.h"
+#include "server/text.h"
+
+struct sv_request;
+
+#define SV_RESPONSE_HEADERS 8
+#define SV_HEADER_VALUE 128
+
+/* Begins all zero, which stands for 200 without a body; ended by sv_response_reset(). */
+struct sv_response {
+    int status;               /* 0: 200 */
+    const char *content_type; /* static; NULL: application/json */
+    const void *body;         /* set through the functions below */
+    size_t body_len;
+    bool body_owned;
+    int n_headers;
+    struct sv_header {
+        const char *name; /* static */
+        char value[SV_HEADER_VALUE];
+    } header[SV_RESPONSE_HEADERS];
+};
+
+/* Adds a header, whose value is cut at SV_HEADER_VALUE - 1 bytes. There is room for all that this
+ * program sends. */
+void sv_response_header(struct sv_response *res, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* text lives as long as the program. */
+void sv_response_static(struct sv_response *res, const char *text);
+/* Takes over the text's memory and leaves it empty; a text that ran out of memory becomes an error
+ * answer. */
+void sv_response_text(struct sv_response *res, struct sv_text *text);
+void sv_response_reset(struct sv_response *res);
+
+/* {"error":"..."} with this HTTP status. What was in res before is dropped, but for headers. */
+void sv_reply_status(struct sv_response *res, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same with the HTTP status that belongs to err->status, and Retry-After where a later try
+ * may do better. */
+void sv_reply_error(struct sv_response *res, const struct rt_error *err);
+/* That table: 400 for RT_E_INVALID, and so on. */
+int sv_http_status(enum rt_status status);
+
+/* What a handler leaves behind when the answer has to wait. state is the handler's own. */
+struct sv_work {
+    /* Fills the response. Once, after sv_request_wake(), on a thread that serves sockets. */
+    void (*finish)(void *state, struct sv_request *req);
+    /* The client went away: what still waits need not be done, but sv_request_wake() must be
+     * called all the same. On any thread, at any time before release, at most once; NULL: does
+     * nothing. */
+    void (*cancel)(void *state);
+    /* Frees state. After finish, or in its place. */
+    void (*release)(void *state);
+};
+
+struct sv_request {
+    const char *method;
+    const char *path;  /* without the query, percent-encoded as it came */
+    const char *body;  /* body[0..body_len), and a zero byte behind it */
+    size_t body_len;
+    uint64_t arrival;  /* sv_now_ns() when its headers were complete */
+
+    /* Headers by name (in any case) and query arguments (not decoded), NULL when absent. Only
+     * while a handler or finish runs. Ask through sv_request_header() and sv_request_query(). */
+    const char *(*find_header)(const struct sv_request *req, const char *name);
+    const char *(*find_query)(const struct sv_request *req, const char *name);
+    /* Whoever made the request is told here that a sleeping one can go on. On any thread. */
+    void (*woken)(struct sv_request *req);
+
+    struct sv_response response;
+    const struct sv_work *work; /* NULL: the handler has filled the response */
+    void *state;
+};
+
+const char *sv_request_header(const struct sv_request *req, const char *name);
+const char *sv_request_query(const struct sv_request *req, const char *name);
+
+/* Called by a handler that returns without an answer. From then on the request may be woken, by
+ * any thread, even before the handler has returned; the handler must not touch it any more. */
+void sv_request_sleep(struct sv_request *req, const struct sv_work *work, void *state);
+/* Ends the sleep. Once; the caller must not touch req or state after it. */
+void sv_request_wake(struct sv_request *req);
+
+/* For whoever made the request: frees what the handler left in it, not the request itself. */
+void sv_request_reset(struct sv_request *req);
+
+#endif

@@ -1,0 +1,32 @@
+/* Which handler answers which path. */
+#ifndef SERVER_ROUTES_H
+#define SERVER_ROUTES_H
+
+#include "server/app.h"
+#include "server/request.h"
+
+/* Answers req (200, 400, 404, 405 ...) or puts it to sleep. Never blocks. */
+void sv_route(struct sv_app *app, struct sv_request *req);
+
+/* The part of a path that names a model. */
+struct sv_target {
+    char model[256];
+    int64_t version; /* 0: the newest one */
+};
+
+typedef void sv_handler(struct sv_app *app, struct sv_request *req, const struct sv_target *target);
+
+/* The model that the target names, or the default one when it names none: a reference of the
+ * caller's. When there is none, the error is written to res and NULL returned. */
+struct sv_model *sv_find_model(struct sv_app *app, const struct sv_target *target,
+                               struct sv_response *res);
+/* Whether new work is taken; when not, the refusal is written to res. */
+bool sv_accepts_work(struct sv_app *app, struct sv_response *res);
+
+/* routes_v2.c: what there is, and how it is. */
+sv_handler sv_get_hint, sv_get_live, sv_get_ready, sv_get_server, sv_get_models, sv_get_model,
+    sv_get_model_ready, sv_get_model_stats, sv_get_all_stats, sv_get_model_config;
+/* routes_infer.c and routes_classify.c: work. */
+sv_handler sv_post_infer, sv_post_classify;
+
+#endif

@@ -1,0 +1,88 @@
+/* POST .../infer: tensors in, tensors out. */
+#include "server/routes.h"
+
+#include "runtime/rt.h"
+#include "server/clock.h"
+#include "server/codec.h"
+
+/* A request from its decoding to its answer. */
+struct waiting {
+    struct sv_request *req;
+    struct sv_model *model;
+    struct sv_infer infer;
+};
+
+static void finish(void *state, struct sv_request *req)
+{
+    struct waiting *w = state;
+    struct sv_response *res = &req->response;
+    if (w->infer.job->error.status != RT_OK) {
+        sv_reply_error(res, &w->infer.job->error);
+        return;
+    }
+    struct sv_text text = { 0 };
+    size_t json_len;
+    sv_infer_encode(&w->infer, &text, &json_len);
+    if (!text.failed && json_len < text.len) {
+        res->content_type = "application/octet-stream";
+        sv_response_header(res, "Inference-Header-Content-Length", "%zu", json_len);
+    }
+    sv_response_text(res, &text);
+}
+
+static void cancel(void *state)
+{
+    struct waiting *w = state;
+    sv_job_cancel(w->infer.job);
+}
+
+static void release(void *state)
+{
+    struct waiting *w = state;
+    sv_infer_reset(&w->infer);
+    sv_model_release(w->model);
+    rt_free(w);
+}
+
+static const struct sv_work work = { .finish = finish, .cancel = cancel, .release = release };
+
+static void job_done(struct sv_job *job)
+{
+    struct waiting *w = job->user;
+    sv_request_wake(w->req);
+}
+
+void sv_post_infer(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
+{
+    struct rt_error err;
+    if (!sv_accepts_work(app, &req->response))
+        return;
+    struct sv_model *m = sv_find_model(app, target, &req->response);
+    if (m == NULL)
+        return;
+    struct waiting *w = rt_zalloc(sizeof *w);
+    uint64_t begun = sv_now_ns();
+    enum rt_status s =
+        w != NULL ? sv_infer_decode(m, req->body, req->body_len,
+                                    sv_request_header(req, "Inference-Header-Content-Length"),
+                                    &w->infer, &err)
+                  : rt_fail_nomem(&err, sizeof *w);
+    if (s != RT_OK) {
+        sv_reply_error(&req->response, &err);
+        rt_free(w);
+        sv_model_release(m);
+        return;
+    }
+    struct sv_job *job = w->infer.job;
+    w->req = req;
+    w->model = m;
+    job->arrival = req->arrival;
+    job->decode_ns = sv_now_ns() - begun;
+    job->done = job_done;
+    job->user = w;
+    sv_request_sleep(req, &work, w);
+    if (sv_batcher_submit(job, &err) != RT_OK) {
+        job->error = err;
+        sv_request_wake(req);
+    }
+}

@@ -1,0 +1,26 @@
+/* A tensor's elements as a JSON array, both ways. This is where the bytes of a request are: no
+ * tree is built of them. */
+#ifndef SERVER_TENSOR_JSON_H
+#define SERVER_TENSOR_JSON_H
+
+#include "runtime/rt.h"
+#include "server/text.h"
+
+/* Levels of arrays and objects that a request may nest. */
+#define SV_JSON_DEPTH_MAX 100
+
+/* Whether elements of this type can be written as JSON at all: not the reduced floats. */
+bool sv_tensor_json_has(enum rt_dtype t);
+
+/* Reads the array text[0..len), which ends in its ']'; its numbers, however nested, fill
+ * dst[0..count) in the order of reading. Integers must fit their type, floats are rounded to
+ * nearest, BOOL is true or false; depth is how deep the array itself lies. `name` is the input's,
+ * for messages, which name the element. RT_E_INVALID; dst then holds nothing of use. */
+enum rt_status sv_tensor_json_read(const char *text, size_t len, int depth, enum rt_dtype dtype,
+                                   void *dst, int64_t count, const char *name,
+                                   struct rt_error *err);
+
+/* Writes the elements of t, flat. Its type must be one that sv_tensor_json_has(). */
+void sv_tensor_json_write(struct sv_text *out, const struct rt_tensor *t);
+
+#endif

@@ -1,0 +1,227 @@
+/* A thread around poll(). Requests that are answered fast are never polled: the list is looked
+ * through ten times a second while there is anything on it, and not at all otherwise. */
+#include "server/watch.h"
+
+#include "runtime/rt.h"
+#include "server/clock.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SWEEP_NS (SV_NS_PER_SECOND / 10)
+#define LINGER_NS (5 * SV_NS_PER_SECOND)
+#define LINGER_MAX 64
+
+struct sv_watch {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t empty;
+    int event; /* written to when the thread has something new to look at */
+    bool stopping;
+    bool idle; /* the thread sleeps until event is written to */
+    struct sv_watched *head;
+    struct pollfd *poll; /* for the sweep; grows */
+    int room;
+    int n_lingering;
+    struct {
+        int fd;
+        uint64_t until;
+    } lingering[LINGER_MAX];
+};
+
+static void nudge(struct sv_watch *w)
+{
+    eventfd_write(w->event, 1); /* cannot fail but by overflow, and then it is readable anyway */
+}
+
+/* Tells those whose peer has closed. Holds the lock. Without memory the sweep is put off. */
+static void sweep(struct sv_watch *w)
+{
+    int n = 0;
+    for (struct sv_watched *one = w->head; one != NULL; one = one->next)
+        n++;
+    if (n > w->room) {
+        struct pollfd *grown = rt_realloc_array(w->poll, (size_t)n * 2, sizeof *grown);
+        if (grown == NULL)
+            return;
+        w->poll = grown;
+        w->room = n * 2;
+    }
+    int i = 0;
+    for (struct sv_watched *one = w->head; one != NULL; one = one->next)
+        w->poll[i++] = (struct pollfd){ .fd = one->told ? -1 : one->fd, .events = POLLRDHUP };
+    if (n == 0 || poll(w->poll, (nfds_t)n, 0) <= 0)
+        return;
+    i = 0;
+    for (struct sv_watched *one = w->head; one != NULL; one = one->next)
+        if ((w->poll[i++].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+            one->told = true;
+            one->gone(one);
+        }
+}
+
+/* Reads what a lingering socket has; false when it can be closed. */
+static bool drop_input(int fd)
+{
+    static char bin[64 * 1024]; /* written by one thread, read by none */
+    for (int i = 0; i < 16; i++) {
+        ssize_t n = recv(fd, bin, sizeof bin, MSG_DONTWAIT);
+        if (n <= 0)
+            return n < 0;
+    }
+    return true;
+}
+
+static void tend_lingering(struct sv_watch *w, const struct pollfd *seen, int n_seen, uint64_t now)
+{
+    int kept = 0;
+    for (int i = 0; i < w->n_lingering; i++) {
+        bool keep = w->lingering[i].until > now && !w->stopping;
+        if (keep && i < n_seen && seen[i].revents != 0)
+            keep = (seen[i].revents & (POLLERR | POLLNVAL)) == 0 && drop_input(seen[i].fd);
+        if (keep)
+            w->lingering[kept++] = w->lingering[i];
+        else
+            close(w->lingering[i].fd);
+    }
+    w->n_lingering = kept;
+}
+
+static void *run(void *arg)
+{
+    struct sv_watch *w = arg;
+    struct pollfd seen[1 + LINGER_MAX];
+    uint64_t next_sweep = sv_now_ns() + SWEEP_NS;
+    pthread_mutex_lock(&w->lock);
+    while (!w->stopping) {
+        int n = w->n_lingering;
+        seen[0] = (struct pollfd){ .fd = w->event, .events = POLLIN };
+        for (int i = 0; i < n; i++)
+            seen[1 + i] = (struct pollfd){ .fd = w->lingering[i].fd, .events = POLLIN };
+        w->idle = w->head == NULL && n == 0;
+        int timeout = w->idle ? -1 : (int)(SWEEP_NS / 1000000);
+        pthread_mutex_unlock(&w->lock);
+        int ready = poll(seen, (nfds_t)n + 1, timeout);
+        if (ready > 0 && seen[0].revents != 0) {
+            eventfd_t count;
+            eventfd_read(w->event, &count);
+        }
+        uint64_t now = sv_now_ns();
+        pthread_mutex_lock(&w->lock);
+        if (ready < 0)
+            for (int i = 0; i <= n; i++)
+                seen[i].revents = 0;
+        tend_lingering(w, seen + 1, n, now);
+        if (now >= next_sweep) {
+            sweep(w);
+            next_sweep = now + SWEEP_NS;
+        }
+    }
+    tend_lingering(w, NULL, 0, UINT64_MAX);
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+enum rt_status sv_watch_create(struct sv_watch **out, struct rt_error *err)
+{
+    struct sv_watch *w = rt_zalloc(sizeof *w);
+    if (w == NULL)
+        return rt_fail_nomem(err, sizeof *w);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->empty, NULL);
+    w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int failed = w->event < 0 || pthread_create(&w->thread, NULL, run, w) != 0;
+    if (failed) {
+        if (w->event >= 0)
+            close(w->event);
+        pthread_cond_destroy(&w->empty);
+        pthread_mutex_destroy(&w->lock);
+        rt_free(w);
+        return rt_fail(err, RT_E_IO, "the thread that watches sockets cannot be started");
+    }
+    *out = w;
+    return RT_OK;
+}
+
+void sv_watch_destroy(struct sv_watch *w)
+{
+    if (w == NULL)
+        return;
+    pthread_mutex_lock(&w->lock);
+    assert(w->head == NULL);
+    w->stopping = true;
+    nudge(w);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    close(w->event);
+    pthread_cond_destroy(&w->empty);
+    pthread_mutex_destroy(&w->lock);
+    rt_free(w->poll);
+    rt_free(w);
+}
+
+/* Wakes the thread when it sleeps without an end. Holds the lock. */
+static void rouse(struct sv_watch *w)
+{
+    if (w->idle) {
+        w->idle = false;
+        nudge(w);
+    }
+}
+
+void sv_watch_add(struct sv_watch *w, struct sv_watched *one)
+{
+    pthread_mutex_lock(&w->lock);
+    one->prev = NULL;
+    one->next = w->head;
+    if (w->head != NULL)
+        w->head->prev = one;
+    w->head = one;
+    one->listed = true;
+    rouse(w);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void sv_watch_remove(struct sv_watch *w, struct sv_watched *one)
+{
+    pthread_mutex_lock(&w->lock);
+    if (one->listed) {
+        if (one->prev != NULL)
+            one->prev->next = one->next;
+        else
+            w->head = one->next;
+        if (one->next != NULL)
+            one->next->prev = one->prev;
+        one->listed = false;
+        if (w->head == NULL)
+            pthread_cond_broadcast(&w->empty);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+void sv_watch_wait_empty(struct sv_watch *w)
+{
+    pthread_mutex_lock(&w->lock);
+    while (w->head != NULL)
+        pthread_cond_wait(&w->empty, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void sv_watch_linger(struct sv_watch *w, int fd)
+{
+    pthread_mutex_lock(&w->lock);
+    if (w->n_lingering == LINGER_MAX || w->stopping) {
+        close(fd);
+    } else {
+        w->lingering[w->n_lingering].fd = fd;
+        w->lingering[w->n_lingering].until = sv_now_ns() + LINGER_NS;
+        w->n_lingering++;
+        nudge(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+}

@@ -1,0 +1,926 @@
+/* Queue, batcher, pool and cores: which samples run together, and that every accepted job is
+ * answered exactly once, with its own rows, whatever else happens. The queue is tested with made-up times; the
+ * batcher with a model of this file, y = x + 1, that can be held, made to fail and counted. */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "server/batcher.h"
+#include "server/clock.h"
+#include "server/pool.h"
+#include "server/queue.h"
+
+/* The queue. */
+
+#define QUEUE_JOBS 8
+
+struct fixture {
+    struct sv_queue q;
+    struct sv_job job[QUEUE_JOBS];
+    struct rt_tensor in[QUEUE_JOBS];
+    struct sv_piece piece[64];
+};
+
+static float some_data;
+
+static void fixture_init(struct fixture *f, int max_batch, uint64_t delay)
+{
+    memset(f, 0, sizeof *f);
+    f->q = (struct sv_queue){ .max_jobs = QUEUE_JOBS, .max_batch = max_batch, .delay_ns = delay };
+}
+
+/* Pushes job i: n samples of `width` elements. */
+static bool push(struct fixture *f, int i, int n, int64_t width, uint64_t now)
+{
+    f->in[i] = (struct rt_tensor){
+        .dtype = RT_FLOAT,
+        .shape = { .rank = 2, .dim = { n, width } },
+        .data = &some_data,
+    };
+    f->job[i].n_in = 1;
+    f->job[i].in = &f->in[i];
+    f->job[i].n = n;
+    return sv_queue_push(&f->q, &f->job[i], now);
+}
+
+/* Checks that the next batch is as in text: "0:0+2 3:0+1" is two samples of job 0 and one of 3. */
+static void expect_take(struct fixture *f, uint64_t now, const char *text)
+{
+    char got[256] = "";
+    int n = sv_queue_take(&f->q, now, f->piece);
+    for (int i = 0; i < n; i++) {
+        size_t len = strlen(got);
+        snprintf(got + len, sizeof got - len, "%s%d:%d+%d", i > 0 ? " " : "",
+                 (int)(f->piece[i].job - f->job), f->piece[i].from, f->piece[i].n);
+    }
+    assert_string_equal(got, text);
+}
+
+static void queue_keeps_order(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 4, 0);
+    expect_take(&f, 1, "");
+    for (int i = 0; i < 6; i++)
+        assert_true(push(&f, i, 1, 3, 100 + (uint64_t)i));
+    expect_take(&f, 1000, "0:0+1 1:0+1 2:0+1 3:0+1");
+    assert_int_equal(f.job[0].queue_ns, 900);
+    assert_int_equal(f.job[3].queue_ns, 897);
+    expect_take(&f, 1000, "4:0+1 5:0+1");
+    expect_take(&f, 1000, "");
+    assert_int_equal(f.q.n_jobs, 0);
+}
+
+static void queue_fills_whole_jobs_only(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 8, 0);
+    push(&f, 0, 5, 3, 1);
+    push(&f, 1, 6, 3, 1);
+    push(&f, 2, 1, 3, 1);
+    push(&f, 3, 1, 3, 1);
+    expect_take(&f, 2, "0:0+5");
+    expect_take(&f, 2, "1:0+6 2:0+1 3:0+1");
+}
+
+static void queue_separates_shapes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 8, 0);
+    push(&f, 0, 1, 3, 1);
+    push(&f, 1, 1, 5, 1);
+    push(&f, 2, 1, 3, 1);
+    push(&f, 3, 1, 5, 1);
+    push(&f, 4, 1, 3, 1);
+    f.in[4].dtype = RT_INT32;
+    expect_take(&f, 2, "0:0+1 2:0+1");
+    expect_take(&f, 2, "1:0+1 3:0+1");
+    expect_take(&f, 2, "4:0+1");
+}
+
+static void queue_splits_large_jobs(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 4, 0);
+    push(&f, 0, 10, 3, 1);
+    push(&f, 1, 1, 3, 1);
+    push(&f, 2, 2, 3, 1);
+    expect_take(&f, 2, "0:0+4");
+    expect_take(&f, 2, "0:4+4");
+    assert_int_equal(f.q.n_jobs, 3);
+    expect_take(&f, 2, "0:8+2 1:0+1");
+    expect_take(&f, 2, "2:0+2");
+    assert_int_equal(f.job[0].own.running, 3);
+}
+
+static void queue_without_batch_axis(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 0, 0);
+    push(&f, 0, 1, 3, 1);
+    push(&f, 1, 1, 3, 1);
+    expect_take(&f, 2, "0:0+1");
+    expect_take(&f, 2, "1:0+1");
+}
+
+static void queue_is_bounded(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 2, 0);
+    f.q.max_jobs = 2;
+    assert_true(push(&f, 0, 1, 3, 1));
+    assert_true(push(&f, 1, 1, 3, 1));
+    assert_false(push(&f, 2, 1, 3, 1));
+    sv_queue_remove(&f.q, &f.job[0]);
+    assert_true(push(&f, 2, 1, 3, 1));
+    expect_take(&f, 2, "1:0+1 2:0+1");
+}
+
+static void queue_waits_only_if_asked(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint64_t wake;
+    fixture_init(&f, 3, 500);
+    assert_false(sv_queue_due(&f.q, 1, true, &wake));
+    assert_int_equal(wake, 0);
+    push(&f, 0, 1, 3, 1000);
+    assert_false(sv_queue_due(&f.q, 1100, false, &wake));
+    assert_int_equal(wake, 1500);
+    assert_true(sv_queue_due(&f.q, 1100, true, &wake));
+    assert_true(sv_queue_due(&f.q, 1500, false, &wake));
+    push(&f, 1, 2, 3, 1200);
+    assert_true(sv_queue_due(&f.q, 1200, false, &wake)); /* full */
+    f.q.delay_ns = 0;
+    sv_queue_remove(&f.q, &f.job[1]);
+    assert_true(sv_queue_due(&f.q, 1000, false, &wake));
+}
+
+static void queue_expires(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint64_t wake;
+    fixture_init(&f, 4, 1000);
+    f.job[1].deadline = 300;
+    push(&f, 0, 1, 3, 100);
+    push(&f, 1, 1, 3, 100);
+    assert_false(sv_queue_due(&f.q, 200, false, &wake));
+    assert_int_equal(wake, 300);
+    assert_null(sv_queue_expired(&f.q, 299));
+    assert_ptr_equal(sv_queue_expired(&f.q, 300), &f.job[1]);
+    assert_null(sv_queue_expired(&f.q, 300));
+    expect_take(&f, 300, "0:0+1");
+}
+
+/* The batcher. */
+
+/* The model: y[n][w] = x[n][w] + 1 and z[n] = w. Its gate can be closed. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool closed;
+    int inside, most_inside; /* runs going on now, and at once so far */
+    int runs;
+    int largest;       /* samples of the largest run */
+    int open_failures; /* how many of the next opens fail */
+} model = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+#define POISON (-1000.0f) /* a run with this value in it fails */
+
+struct session {
+    float y[64 * 16], z[64];
+};
+
+static enum rt_status fake_open(void *m, int team, void **out, struct rt_error *err)
+{
+    (void)m;
+    (void)team;
+    if (model.open_failures > 0) {
+        model.open_failures--;
+        return rt_fail(err, RT_E_LIMIT, "no session");
+    }
+    *out = rt_alloc(sizeof(struct session));
+    return *out != NULL ? RT_OK : rt_fail_nomem(err, sizeof(struct session));
+}
+
+static void fake_close(void *session)
+{
+    rt_free(session);
+}
+
+static enum rt_status fake_run(void *session, const struct rt_tensor *in, struct rt_tensor *out,
+                               struct rt_error *err)
+{
+    struct session *s = session;
+    int64_t n = in[0].shape.dim[0], w = in[0].shape.dim[1];
+    pthread_mutex_lock(&model.lock);
+    model.runs++;
+    if (n > model.largest)
+        model.largest = (int)n;
+    if (++model.inside > model.most_inside)
+        model.most_inside = model.inside;
+    pthread_cond_broadcast(&model.changed);
+    while (model.closed)
+        pthread_cond_wait(&model.changed, &model.lock);
+    model.inside--;
+    pthread_mutex_unlock(&model.lock);
+    const float *x = in[0].data;
+    for (int64_t i = 0; i < n * w; i++) {
+        if (x[i] == POISON)
+            return rt_fail(err, RT_E_INVALID, "poisoned");
+        s->y[i] = x[i] + 1;
+    }
+    for (int64_t i = 0; i < n; i++)
+        s->z[i] = (float)w;
+    out[0] = (struct rt_tensor){ RT_FLOAT, { 2, { n, w } }, s->y };
+    out[1] = (struct rt_tensor){ RT_FLOAT, { 1, { n } }, s->z };
+    return RT_OK;
+}
+
+static const struct sv_batcher_ops fake = { fake_open, fake_run, fake_close };
+
+static void set_gate(bool closed)
+{
+    pthread_mutex_lock(&model.lock);
+    model.closed = closed;
+    pthread_cond_broadcast(&model.changed);
+    pthread_mutex_unlock(&model.lock);
+}
+
+/* Returns once n runs are held at the gate. */
+static void wait_inside(int n)
+{
+    pthread_mutex_lock(&model.lock);
+    while (model.inside < n)
+        pthread_cond_wait(&model.changed, &model.lock);
+    pthread_mutex_unlock(&model.lock);
+}
+
+struct setup {
+    struct sv_batcher *b;
+    struct sv_stats stats;
+    struct sv_cores *cores;
+};
+
+static enum rt_status setup(struct setup *t, int max_batch, int max_queue, int executors,
+                            struct rt_error *err)
+{
+    static const struct rt_io io = { "x", RT_FLOAT, { 2, { -1, 3 } } };
+    static const struct rt_io *const in[] = { &io };
+    memset(t, 0, sizeof *t);
+    model.runs = model.largest = model.most_inside = 0;
+    enum rt_status s = sv_stats_init(&t->stats, max_batch > 0 ? max_batch : 1, err);
+    if (s == RT_OK)
+        s = sv_cores_create(executors, &t->cores, err);
+    const struct sv_batcher_options o = {
+        .ops = &fake,
+        .n_in = 1,
+        .n_out = 2,
+        .in = in,
+        .max_batch = max_batch,
+        .max_queue = max_queue,
+        .split = { .executors = executors, .team = 1 },
+        .cores = t->cores,
+        .stats = &t->stats,
+    };
+    return s == RT_OK ? sv_batcher_create(&o, &t->b, err) : s;
+}
+
+static void teardown(struct setup *t)
+{
+    sv_batcher_destroy(t->b);
+    sv_cores_destroy(t->cores);
+    sv_stats_reset(&t->stats);
+}
+
+/* How often done was called, and with what; under its own lock. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int done;
+    struct sv_job *order[4096];
+} seen = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void note_done(struct sv_job *job)
+{
+    pthread_mutex_lock(&seen.lock);
+    seen.order[seen.done++] = job;
+    pthread_cond_broadcast(&seen.changed);
+    pthread_mutex_unlock(&seen.lock);
+}
+
+static void wait_done(int n)
+{
+    pthread_mutex_lock(&seen.lock);
+    while (seen.done < n)
+        pthread_cond_wait(&seen.changed, &seen.lock);
+    pthread_mutex_unlock(&seen.lock);
+}
+
+/* A job of n samples of width w with values from `first` on; NULL when out of memory. */
+static struct sv_job *make(struct sv_batcher *b, int n, int w, float first)
+{
+    struct sv_job *job = sv_job_create(b);
+    const struct rt_shape shape = { .rank = 2, .dim = { n, w } };
+    if (job == NULL || sv_job_input(job, 0, RT_FLOAT, &shape, NULL) != RT_OK) {
+        sv_job_destroy(job);
+        return NULL;
+    }
+    for (int i = 0; i < n * w; i++)
+        ((float *)job->in[0].data)[i] = first + (float)i;
+    job->n = n;
+    job->done = note_done;
+    return job;
+}
+
+static struct sv_job *submit(struct setup *t, int n, int w, float first)
+{
+    struct sv_job *job = make(t->b, n, w, first);
+    assert_non_null(job);
+    assert_int_equal(sv_batcher_submit(job, NULL), RT_OK);
+    return job;
+}
+
+/* Checks the answer to make(.., n, w, first), and ends the job. */
+static void check_answer(struct sv_job *job, int n, int w, float first)
+{
+    assert_string_equal(job->error.text, "");
+    assert_int_equal(job->error.status, RT_OK);
+    assert_int_equal(job->out[0].shape.rank, 2);
+    assert_int_equal(job->out[0].shape.dim[0], n);
+    assert_int_equal(job->out[0].shape.dim[1], w);
+    assert_int_equal(job->out[1].shape.dim[0], n);
+    for (int i = 0; i < n * w; i++)
+        assert_true(((float *)job->out[0].data)[i] == first + (float)i + 1);
+    for (int i = 0; i < n; i++)
+        assert_true(((float *)job->out[1].data)[i] == (float)w);
+    assert_true(job->finished >= job->arrival);
+    sv_job_destroy(job);
+}
+
+static int reset_seen(void **state)
+{
+    (void)state;
+    seen.done = 0;
+    rt_mem_fail(-1);
+    set_gate(false);
+    return 0;
+}
+
+static void one_job(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup(&t, 8, 4, 1, NULL), RT_OK);
+    struct sv_job *job = submit(&t, 2, 3, 10);
+    wait_done(1);
+    assert_int_equal(job->batch, 2);
+    check_answer(job, 2, 3, 10);
+    assert_int_equal(sv_read(&t.stats.inference_count), 2);
+    assert_int_equal(sv_read(&t.stats.execution_count), 1);
+    assert_int_equal(sv_read(&t.stats.success.count), 1);
+    assert_int_equal(sv_read(&t.stats.queue.count), 1);
+    assert_int_equal(sv_read(&t.stats.compute_infer.count), 1);
+    assert_int_equal(sv_read(&t.stats.batch[1].compute_infer.count), 1);
+    assert_int_equal(sv_read(&t.stats.batch[0].compute_infer.count), 0);
+    assert_true(sv_read(&t.stats.success.ns) >= sv_read(&t.stats.compute_infer.ns));
+    assert_true(sv_read(&t.stats.last_inference_ms) > 0);
+    teardown(&t);
+}
+
+static void waiting_jobs_share_a_batch(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct sv_job *job[6];
+    assert_int_equal(setup(&t, 8, 8, 1, NULL), RT_OK);
+    set_gate(true);
+    job[0] = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    for (int i = 1; i < 6; i++)
+        job[i] = submit(&t, i == 3 ? 2 : 1, i == 4 ? 5 : 3, 100 * (float)i);
+    assert_int_equal(sv_batcher_waiting(t.b), 5);
+    set_gate(false);
+    wait_done(6);
+    /* 0 alone; 1, 2, 3 and 5 together; 4 is of another shape. */
+    assert_int_equal(model.runs, 3);
+    assert_int_equal(model.largest, 5);
+    assert_int_equal(job[1]->batch, 5);
+    assert_ptr_equal(seen.order[0], job[0]);
+    assert_ptr_equal(seen.order[1], job[1]);
+    assert_ptr_equal(seen.order[5], job[4]);
+    assert_int_equal(sv_read(&t.stats.inference_count), 7);
+    assert_int_equal(sv_read(&t.stats.execution_count), 3);
+    assert_int_equal(sv_read(&t.stats.queue.count), 6);
+    for (int i = 0; i < 6; i++)
+        check_answer(job[i], i == 3 ? 2 : 1, i == 4 ? 5 : 3, 100 * (float)i);
+    teardown(&t);
+}
+
+static void large_job_is_put_together(void **state)
+{
+    (void)state;
+    for (int executors = 1; executors <= 3; executors++) {
+        struct setup t;
+        reset_seen(NULL);
+        assert_int_equal(setup(&t, 4, 8, executors, NULL), RT_OK);
+        struct sv_job *large = submit(&t, 30, 3, 7);
+        struct sv_job *small = submit(&t, 2, 3, 500);
+        wait_done(2);
+        assert_true(large->batch == 4);
+        check_answer(large, 30, 3, 7);
+        check_answer(small, 2, 3, 500);
+        assert_true(model.largest <= 4);
+        assert_int_equal(sv_read(&t.stats.inference_count), 32);
+        assert_int_equal(sv_read(&t.stats.success.count), 2);
+        teardown(&t);
+    }
+}
+
+static void without_batch_axis(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup(&t, 0, 8, 1, NULL), RT_OK);
+    struct sv_job *a = make(t.b, 5, 3, 1), *b = make(t.b, 6, 2, 9);
+    a->n = b->n = 1; /* the rows are not samples */
+    assert_int_equal(sv_batcher_submit(a, NULL), RT_OK);
+    assert_int_equal(sv_batcher_submit(b, NULL), RT_OK);
+    wait_done(2);
+    assert_int_equal(sv_read(&t.stats.inference_count), 2);
+    assert_int_equal(model.runs, 2);
+    check_answer(a, 5, 3, 1);
+    check_answer(b, 6, 2, 9);
+    teardown(&t);
+}
+
+static void full_queue_refuses(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct rt_error err = { 0 };
+    assert_int_equal(setup(&t, 1, 2, 1, NULL), RT_OK);
+    set_gate(true);
+    struct sv_job *a = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    struct sv_job *b = submit(&t, 1, 3, 1), *c = submit(&t, 1, 3, 2);
+    struct sv_job *refused = make(t.b, 1, 3, 3);
+    assert_int_equal(sv_batcher_submit(refused, &err), RT_E_BUSY);
+    assert_string_equal(err.text, "Exceeds maximum queue size");
+    assert_int_equal(sv_read(&t.stats.rejected), 1);
+    assert_int_equal(sv_read(&t.stats.fail.count), 1);
+    sv_job_destroy(refused);
+    set_gate(false);
+    wait_done(3);
+    check_answer(a, 1, 3, 0);
+    check_answer(b, 1, 3, 1);
+    check_answer(c, 1, 3, 2);
+    teardown(&t);
+}
+
+static void cancelled_jobs_are_not_run(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup(&t, 1, 8, 1, NULL), RT_OK);
+    set_gate(true);
+    struct sv_job *running = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    struct sv_job *gone = submit(&t, 1, 3, 1), *kept = submit(&t, 1, 3, 2);
+    sv_job_cancel(gone);
+    sv_job_cancel(gone);
+    sv_job_cancel(running);
+    assert_int_equal(sv_batcher_waiting(t.b), 1);
+    set_gate(false);
+    wait_done(3);
+    sv_job_cancel(kept); /* done: nothing happens */
+    assert_int_equal(model.runs, 2);
+    assert_int_equal(gone->error.status, RT_E_TIMEOUT);
+    assert_int_equal(sv_read(&t.stats.cancelled), 1);
+    sv_job_destroy(gone);
+    check_answer(running, 1, 3, 0);
+    check_answer(kept, 1, 3, 2);
+    /* Also when nobody else wakes the executor. */
+    teardown(&t);
+    assert_int_equal(seen.done, 3);
+}
+
+static void cancelled_part_of_a_split_job(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup(&t, 2, 8, 1, NULL), RT_OK);
+    set_gate(true);
+    struct sv_job *job = submit(&t, 7, 3, 0);
+    wait_inside(1);
+    sv_job_cancel(job);
+    set_gate(false);
+    wait_done(1);
+    assert_int_equal(model.runs, 1);
+    assert_int_equal(job->error.status, RT_E_TIMEOUT);
+    sv_job_destroy(job);
+    teardown(&t);
+}
+
+static void deadlines(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct rt_error err = { 0 };
+    assert_int_equal(setup(&t, 1, 8, 1, NULL), RT_OK);
+    struct sv_job *late = make(t.b, 1, 3, 0);
+    late->deadline = 1;
+    assert_int_equal(sv_batcher_submit(late, &err), RT_E_TIMEOUT);
+    sv_job_destroy(late);
+    set_gate(true);
+    struct sv_job *a = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    struct sv_job *b = make(t.b, 1, 3, 1);
+    b->deadline = sv_now_ns() + 1000000;
+    assert_int_equal(sv_batcher_submit(b, &err), RT_OK);
+    while (sv_now_ns() < b->deadline)
+        ;
+    set_gate(false);
+    wait_done(2);
+    assert_int_equal(model.runs, 1);
+    assert_int_equal(b->error.status, RT_E_TIMEOUT);
+    assert_string_equal(b->error.text, "Request timeout expired");
+    assert_int_equal(sv_read(&t.stats.timed_out), 2);
+    check_answer(a, 1, 3, 0);
+    sv_job_destroy(b);
+    teardown(&t);
+}
+
+static void stop_runs_what_was_accepted(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct sv_job *job[5];
+    struct rt_error err = { 0 };
+    assert_int_equal(setup(&t, 1, 8, 1, NULL), RT_OK);
+    set_gate(true);
+    for (int i = 0; i < 5; i++)
+        job[i] = submit(&t, 1, 3, (float)i);
+    sv_batcher_stop(t.b);
+    struct sv_job *refused = make(t.b, 1, 3, 3);
+    assert_int_equal(sv_batcher_submit(refused, &err), RT_E_BUSY);
+    assert_non_null(strstr(err.text, "Server is stopping"));
+    sv_job_destroy(refused);
+    set_gate(false);
+    sv_batcher_destroy(t.b);
+    t.b = NULL;
+    assert_int_equal(seen.done, 5);
+    for (int i = 0; i < 5; i++)
+        check_answer(job[i], 1, 3, (float)i);
+    teardown(&t);
+}
+
+static void abort_fails_what_waits(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct sv_job *job[4];
+    assert_int_equal(setup(&t, 1, 8, 1, NULL), RT_OK);
+    set_gate(true);
+    job[0] = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    for (int i = 1; i < 4; i++)
+        job[i] = submit(&t, i == 3 ? 5 : 1, 3, (float)i);
+    sv_batcher_abort(t.b);
+    set_gate(false);
+    teardown(&t);
+    assert_int_equal(seen.done, 4);
+    assert_int_equal(model.runs, 1);
+    check_answer(job[0], 1, 3, 0);
+    for (int i = 1; i < 4; i++) {
+        assert_int_equal(job[i]->error.status, RT_E_BUSY);
+        sv_job_destroy(job[i]);
+    }
+}
+
+static void an_error_stays_with_its_job(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct sv_job *job[4];
+    assert_int_equal(setup(&t, 8, 8, 1, NULL), RT_OK);
+    set_gate(true);
+    struct sv_job *first = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    for (int i = 0; i < 4; i++)
+        job[i] = submit(&t, 1, 3, i == 2 ? POISON : (float)i);
+    set_gate(false);
+    wait_done(5);
+    assert_int_equal(model.runs, 1 + 1 + 4);
+    assert_int_equal(job[2]->error.status, RT_E_INVALID);
+    assert_string_equal(job[2]->error.text, "poisoned");
+    assert_int_equal(sv_read(&t.stats.fail.count), 1);
+    assert_int_equal(sv_read(&t.stats.success.count), 4);
+    check_answer(first, 1, 3, 0);
+    for (int i = 0; i < 4; i++)
+        if (i != 2)
+            check_answer(job[i], 1, 3, (float)i);
+    sv_job_destroy(job[2]);
+    teardown(&t);
+}
+
+static void a_failed_piece_ends_its_job(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup(&t, 2, 8, 1, NULL), RT_OK);
+    struct sv_job *job = make(t.b, 9, 3, 0);
+    ((float *)job->in[0].data)[7] = POISON;
+    assert_int_equal(sv_batcher_submit(job, NULL), RT_OK);
+    wait_done(1);
+    assert_int_equal(job->error.status, RT_E_INVALID);
+    assert_true(model.runs <= 2);
+    sv_job_destroy(job);
+    teardown(&t);
+}
+
+static void create_may_fail(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct rt_error err = { 0 };
+    long before = rt_mem_live();
+    model.open_failures = 1;
+    assert_int_equal(setup(&t, 4, 4, 2, &err), RT_E_LIMIT);
+    assert_string_equal(err.text, "no session");
+    teardown(&t);
+    assert_int_equal(rt_mem_live(), before);
+}
+
+static void delay_gathers(void **state)
+{
+    (void)state;
+    static const struct rt_io io = { "x", RT_FLOAT, { 2, { -1, 3 } } };
+    static const struct rt_io *const in[] = { &io };
+    struct setup t = { 0 };
+    assert_int_equal(sv_stats_init(&t.stats, 2, NULL), RT_OK);
+    const struct sv_batcher_options o = {
+        .ops = &fake,
+        .n_in = 1,
+        .n_out = 2,
+        .in = in,
+        .max_batch = 2,
+        .max_queue = 4,
+        .delay_ns = 60 * SV_NS_PER_SECOND,
+        .split = { 1, 1 },
+        .stats = &t.stats,
+    };
+    model.runs = 0;
+    assert_int_equal(sv_batcher_create(&o, &t.b, NULL), RT_OK);
+    struct sv_job *a = submit(&t, 1, 3, 0), *b = submit(&t, 1, 3, 50);
+    wait_done(2); /* full: long before the minute is over */
+    assert_int_equal(model.runs, 1);
+    struct sv_job *c = submit(&t, 1, 3, 70);
+    sv_batcher_stop(t.b); /* nothing more will come: it does not wait either */
+    wait_done(3);
+    check_answer(a, 1, 3, 0);
+    check_answer(b, 1, 3, 50);
+    check_answer(c, 1, 3, 70);
+    teardown(&t);
+}
+
+/* Everything with each allocation failing in turn: what is accepted is answered, nothing leaks. */
+static void allocations_fail_in_turn(void **state)
+{
+    (void)state;
+    long before = rt_mem_live();
+    bool failed = true;
+    for (long after = 0; failed; after++) {
+        struct setup t;
+        struct sv_job *job[4] = { NULL };
+        const int n[4] = { 1, 2, 9, 1 }, w[4] = { 3, 3, 3, 5 };
+        int accepted = 0;
+        reset_seen(NULL);
+        rt_mem_fail(after);
+        failed = setup(&t, 4, 8, 2, NULL) != RT_OK;
+        for (int i = 0; i < 4 && !failed; i++) {
+            job[i] = make(t.b, n[i], w[i], (float)i);
+            failed |= job[i] == NULL;
+            if (job[i] != NULL) {
+                assert_int_equal(sv_batcher_submit(job[i], NULL), RT_OK);
+                accepted++;
+            }
+        }
+        teardown(&t);
+        assert_int_equal(seen.done, accepted);
+        for (int i = 0; i < 4; i++) {
+            if (job[i] == NULL)
+                continue;
+            if (job[i]->error.status == RT_OK) {
+                check_answer(job[i], n[i], w[i], (float)i);
+                continue;
+            }
+            assert_int_equal(job[i]->error.status, RT_E_NOMEM);
+            failed = true;
+            sv_job_destroy(job[i]);
+        }
+        rt_mem_fail(-1);
+        assert_int_equal(rt_mem_live(), before);
+    }
+}
+
+struct client {
+    struct setup *t;
+    unsigned seed;
+    int answered;
+};
+
+struct waiting {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done;
+};
+
+static void wake(struct sv_job *job)
+{
+    struct waiting *w = job->user;
+    pthread_mutex_lock(&w->lock);
+    w->done = true;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *client(void *arg)
+{
+    struct client *c = arg;
+    for (int i = 0; i < 200; i++) {
+        struct waiting w = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false };
+        int n = 1 + rand_r(&c->seed) % 9, width = 2 + rand_r(&c->seed) % 3;
+        float first = (float)(rand_r(&c->seed) % 1000);
+        struct sv_job *job = make(c->t->b, n, width, first);
+        job->done = wake;
+        job->user = &w;
+        if (sv_batcher_submit(job, NULL) != RT_OK) {
+            sv_job_destroy(job); /* the queue was full */
+            continue;
+        }
+        bool cancel = rand_r(&c->seed) % 8 == 0;
+        if (cancel)
+            sv_job_cancel(job);
+        pthread_mutex_lock(&w.lock);
+        while (!w.done)
+            pthread_cond_wait(&w.changed, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+        bool ok = job->error.status == RT_OK || (cancel && job->error.status == RT_E_TIMEOUT);
+        for (int k = 0; k < n * width && job->error.status == RT_OK; k++)
+            ok = ok && ((float *)job->out[0].data)[k] == first + (float)k + 1;
+        c->answered += ok;
+        if (!ok)
+            return "a wrong answer";
+        sv_job_destroy(job);
+    }
+    return NULL;
+}
+
+static void storm(void **state)
+{
+    (void)state;
+    struct setup t;
+    pthread_t thread[6];
+    struct client c[6];
+    assert_int_equal(setup(&t, 4, 5, 2, NULL), RT_OK);
+    for (unsigned i = 0; i < 6; i++) {
+        c[i] = (struct client){ .t = &t, .seed = i + 1 };
+        assert_int_equal(pthread_create(&thread[i], NULL, client, &c[i]), 0);
+    }
+    uint64_t answered = 0;
+    for (int i = 0; i < 6; i++) {
+        void *wrong;
+        pthread_join(thread[i], &wrong);
+        assert_null(wrong);
+        answered += (uint64_t)c[i].answered;
+    }
+    assert_int_equal(sv_read(&t.stats.success.count) + sv_read(&t.stats.cancelled), answered);
+    assert_true(model.most_inside <= 2);
+    teardown(&t);
+}
+
+/* The pool. */
+
+struct task {
+    struct sv_task task;
+    atomic_int *ran;
+    atomic_bool *hold;
+};
+
+static void run_task(struct sv_task *task)
+{
+    struct task *t = (struct task *)task;
+    while (t->hold != NULL && atomic_load(t->hold))
+        sched_yield();
+    atomic_fetch_add(t->ran, 1);
+    rt_free(t);
+}
+
+static struct task *new_task(atomic_int *ran, atomic_bool *hold)
+{
+    struct task *t = rt_alloc(sizeof *t);
+    assert_non_null(t);
+    *t = (struct task){ .task = { .run = run_task }, .ran = ran, .hold = hold };
+    return t;
+}
+
+static void pool_runs_what_it_takes(void **state)
+{
+    (void)state;
+    struct sv_pool *p;
+    struct rt_error err = { 0 };
+    atomic_int ran = 0;
+    atomic_bool hold = true;
+    int accepted = 0;
+    assert_int_equal(sv_pool_create(2, 3, &p, NULL), RT_OK);
+    /* Two at work and three waiting, once both threads have begun. */
+    for (;;) {
+        struct task *t = new_task(&ran, &hold);
+        if (sv_pool_submit(p, &t->task, &err) == RT_OK) {
+            accepted++;
+            continue;
+        }
+        rt_free(t);
+        assert_int_equal(err.status, RT_E_BUSY);
+        if (accepted == 5)
+            break;
+        sched_yield();
+    }
+    assert_int_equal(atomic_load(&ran), 0);
+    atomic_store(&hold, false);
+    sv_pool_destroy(p);
+    assert_int_equal(atomic_load(&ran), 5);
+    rt_mem_fail(0);
+    assert_int_equal(sv_pool_create(2, 3, &p, &err), RT_E_NOMEM);
+    rt_mem_fail(-1);
+}
+
+static void cores_are_shared_out(void **state)
+{
+    (void)state;
+    struct sv_core_split s = sv_cores_split(4, 0);
+    assert_int_equal(s.executors, 1);
+    assert_int_equal(s.team, 4);
+    s = sv_cores_split(4, 3);
+    assert_int_equal(s.executors, 3);
+    assert_int_equal(s.team, 1);
+    s = sv_cores_split(2, 5);
+    assert_int_equal(s.executors * s.team, 5);
+    struct sv_cores *c;
+    assert_int_equal(sv_cores_create(2, &c, NULL), RT_OK);
+    sv_cores_take(c, 1);
+    sv_cores_take(c, 1);
+    sv_cores_give(c, 1);
+    sv_cores_give(c, 1);
+    sv_cores_take(c, 9); /* all there are */
+    sv_cores_give(c, 9);
+    sv_cores_destroy(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(queue_keeps_order),
+        cmocka_unit_test(queue_fills_whole_jobs_only),
+        cmocka_unit_test(queue_separates_shapes),
+        cmocka_unit_test(queue_splits_large_jobs),
+        cmocka_unit_test(queue_without_batch_axis),
+        cmocka_unit_test(queue_is_bounded),
+        cmocka_unit_test(queue_waits_only_if_asked),
+        cmocka_unit_test(queue_expires),
+        cmocka_unit_test_setup(one_job, reset_seen),
+        cmocka_unit_test_setup(waiting_jobs_share_a_batch, reset_seen),
+        cmocka_unit_test_setup(large_job_is_put_together, reset_seen),
+        cmocka_unit_test_setup(without_batch_axis, reset_seen),
+        cmocka_unit_test_setup(full_queue_refuses, reset_seen),
+        cmocka_unit_test_setup(cancelled_jobs_are_not_run, reset_seen),
+        cmocka_unit_test_setup(cancelled_part_of_a_split_job, reset_seen),
+        cmocka_unit_test_setup(deadlines, reset_seen),
+        cmocka_unit_test_setup(stop_runs_what_was_accepted, reset_seen),
+        cmocka_unit_test_setup(abort_fails_what_waits, reset_seen),
+        cmocka_unit_test_setup(an_error_stays_with_its_job, reset_seen),
+        cmocka_unit_test_setup(a_failed_piece_ends_its_job, reset_seen),
+        cmocka_unit_test_setup(create_may_fail, reset_seen),
+        cmocka_unit_test_setup(delay_gathers, reset_seen),
+        cmocka_unit_test_setup(allocations_fail_in_turn, reset_seen),
+        cmocka_unit_test_setup(storm, reset_seen),
+        cmocka_unit_test(pool_runs_what_it_takes),
+        cmocka_unit_test(cores_are_shared_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

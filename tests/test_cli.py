@@ -1,0 +1,349 @@
+"""The command line, end to end: every command on models made here, and every way to get it wrong.
+
+CONVD names the binary (default: build/convd)."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONVD = os.environ.get("CONVD", str(ROOT / "build" / "convd"))
+COMMANDS = ["serve", "predict", "run", "test", "inspect", "bench"]
+
+
+def convd(*args, status=0, cwd=None):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("CONVD_")}
+    done = subprocess.run([CONVD, *map(str, args)], capture_output=True, text=True, timeout=120,
+                          cwd=cwd, env=env)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def error_of(*args, status):
+    """The one line that a failing command leaves on standard error."""
+    done = convd(*args, status=status)
+    assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n"), done.stderr
+    return done.stderr
+
+
+def save(path, nodes, inputs, outputs, weights=()):
+    graph = helper.make_graph(nodes, "g", inputs, outputs,
+                              [numpy_helper.from_array(w, name) for name, w in weights])
+    model = helper.make_model(graph, producer_name="test",
+                              opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 7
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    return path
+
+
+def value(name, shape, dtype=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="session")
+def conv(data):
+    """Conv, BatchNormalization, Relu, and a sum over the picture; the scale is 2, the shift 1."""
+    w = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype("f4")
+    one, zero = np.ones(4, "f4"), np.zeros(4, "f4")
+    return save(
+        data / "conv" / "model.onnx",
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+            helper.make_node("BatchNormalization", ["c", "two", "one", "zero", "one"], ["b"], "bn",
+                             epsilon=0.0),
+            helper.make_node("Relu", ["b"], ["scope/y:0"], "relu"),
+        ],
+        [value("x", ["N", 3, 5, 5])], [value("scope/y:0", ["N", 4, 5, 5])],
+        [("w", w), ("two", 2 * one), ("one", one), ("zero", zero)])
+
+
+@pytest.fixture(scope="session")
+def add(data):
+    return save(data / "add.onnx", [helper.make_node("Sub", ["a", "b"], ["y"])],
+                [value("a", [2, 3]), value("b", [2, 3])], [value("y", [2, 3])])
+
+
+@pytest.fixture(scope="session")
+def colours(data):
+    """Says which of red, green and blue a picture holds most of."""
+    path = save(data / "colours" / "model.onnx",
+                [helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+                 helper.make_node("Flatten", ["p"], ["y"])],
+                [value("x", ["N", 3, 8, 8])], [value("y", ["N", 3])])
+    (path.parent / "labels.txt").write_text("red\ngreen\nblue\n")
+    return path.parent
+
+
+def test_no_command():
+    assert "convd serve" in error_of(status=2)
+
+
+def test_version_and_help():
+    assert convd("--version").stdout.startswith("convd ")
+    text = convd("--help").stdout
+    for command in COMMANDS:
+        assert f"convd {command}" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each(command):
+    text = convd(command, "--help").stdout
+    assert text.startswith(f"Usage: convd {command}")
+    assert f"  convd {command} " in text[text.index("Example"):]
+    assert convd("help", command).stdout == text
+
+
+def test_typos():
+    assert "did you mean 'inspect'" in error_of("inspct", "x", status=2)
+    assert "convd serve net.onnx" in error_of("net.onnx", status=2)
+    assert "did you mean --json" in error_of("inspect", "--jsno", "x", status=2)
+    assert "did you mean --top" in error_of("predict", "--topp", "3", "x", status=2)
+    assert "did you mean --batchnorm" in error_of("bench", "--batch-norm", "folded", "x", status=2)
+
+
+@pytest.mark.parametrize("args", [
+    ["predict"], ["predict", "m.onnx"], ["run"], ["run", "m.onnx"], ["test"], ["inspect"],
+    ["inspect", "a", "b"], ["bench"], ["bench", "m", "--batch", "0"],
+    ["bench", "m", "--batch", "1,"], ["bench", "m", "--batchnorm", "fold"],
+    ["test", "d", "--rtol", "x"], ["predict", "m", "--top", "0"], ["help", "nothing"],
+])
+def test_wrong_usage(args):
+    assert error_of(*args, status=2).startswith("convd")
+
+
+@pytest.mark.parametrize("command, tail", [
+    ("predict", ["x.jpg"]), ("run", ["-i", "x.npy", "-o", "out"]), ("inspect", []), ("bench", []),
+])
+def test_no_model(command, tail, tmp_path):
+    picture = tmp_path / "picture.onnx"
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (8, 8)).save(picture, "JPEG")
+    assert "nowhere.onnx" in error_of(command, "nowhere.onnx", *tail, status=1)
+    assert "JPEG" in error_of(command, picture, *tail, status=1)
+    assert "model" in error_of(command, tmp_path / "empty", *tail, status=1)
+
+
+def conv_reference(path, x):
+    w = numpy_helper.to_array(onnx.load(str(path)).graph.initializer[0]).astype("f8")
+    n, _, height, width = x.shape
+    padded = np.pad(x.astype("f8"), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    y = np.zeros((n, 4, height, width))
+    for i in range(3):
+        for j in range(3):
+            y += np.einsum("nchw,kc->nkhw", padded[:, :, i:i + height, j:j + width], w[:, :, i, j])
+    return np.maximum(2 * y + 1, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 11])
+def test_run(conv, tmp_path, batch):
+    x = np.random.default_rng(batch).normal(size=(batch, 3, 5, 5)).astype("f4")
+    np.save(tmp_path / "x.npy", np.asfortranarray(x))
+    done = convd("run", conv, "--input", tmp_path / "x.npy", "--output", tmp_path / "a" / "b")
+    assert f"float [{batch},4,5,5]" in done.stdout
+    y = np.load(tmp_path / "a" / "b" / "scope_y_0.npy")
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, conv_reference(conv, x), rtol=1e-4, atol=1e-5)
+
+
+def test_run_inputs_by_name_and_order(add, tmp_path):
+    a, b = np.full((2, 3), 5, "f4"), np.full((2, 3), 2, "f4")
+    np.save(tmp_path / "a.npy", a)
+    np.save(tmp_path / "b=1.npy", b)
+    (tmp_path / "b.pb").write_bytes(numpy_helper.from_array(b, "b").SerializeToString())
+    (tmp_path / "c.pb").write_bytes(numpy_helper.from_array(b, "other").SerializeToString())
+    for inputs in (["a.npy", "b=1.npy"], ["b.pb", "a.npy"], ["a.npy", "c.pb"],
+                   ["b=c.pb", "a.npy"], ["b=b=1.npy", "a=a.npy"]):
+        flags = [flag for name in inputs for flag in ("--input", name)]
+        convd("run", add, *flags, "--output", "out", cwd=tmp_path)
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / "y.npy"), a - b)
+
+
+def test_run_refuses(add, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), "f4"))
+    np.save(tmp_path / "i.npy", np.zeros((2, 3), "i4"))
+    np.save(tmp_path / "s.npy", np.zeros((2, 4), "f4"))
+    (tmp_path / "broken.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:100])
+    (tmp_path / "x.txt").write_text("1 2 3")
+
+    def error(*inputs):
+        flags = [flag for name in inputs for flag in ("--input", name)]
+        return error_of("run", add, *flags, "--output", tmp_path / "out", status=1)
+
+    a = tmp_path / "a.npy"
+    assert "input b is missing" in error(a)
+    assert "3 tensors" in error(a, a, a)
+    assert "no input of that name, only a, b" in error(f"q={a}")
+    assert "header" in error(tmp_path / "broken.npy", a)
+    assert ".npy or .pb" in error(tmp_path / "x.txt", a)
+    assert "nothing.npy" in error(tmp_path / "nothing.npy", a)
+    assert "int32" in error(a, tmp_path / "i.npy")
+    assert "[2,4]" in error(a, tmp_path / "s.npy")
+    assert not (tmp_path / "out").exists()
+
+
+def add_set(folder, inputs, outputs, number=0):
+    place = folder / f"test_data_set_{number}"
+    place.mkdir(parents=True, exist_ok=True)
+    for kind, tensors in (("input", inputs), ("output", outputs)):
+        for i, (name, array) in enumerate(tensors):
+            proto = numpy_helper.from_array(np.asarray(array), name)
+            (place / f"{kind}_{i}.pb").write_bytes(proto.SerializeToString())
+
+
+def relu_test(folder, x, y, number=0, op="Relu"):
+    x, y = np.asarray(x), np.asarray(y)
+    kind = helper.mapping.NP_TYPE_TO_TENSOR_TYPE
+    save(folder / "model.onnx", [helper.make_node(op, ["x"], ["y"], "the_node")],
+         [value("x", x.shape, kind[x.dtype])], [value("y", x.shape, kind[x.dtype])])
+    add_set(folder, [("x", x)], [("y", y)], number)
+
+
+def f4(*values):
+    return np.array(values, "f4")
+
+
+def test_test_passes_and_fails(tmp_path):
+    relu_test(tmp_path / "in" / "test_good", f4(-1, 2, np.nan, np.inf), f4(0, 2, np.nan, np.inf))
+    relu_test(tmp_path / "in" / "deeper" / "test_wrong", f4(-1, 2, 4), f4(0, 2, 5))
+    relu_test(tmp_path / "in" / "test_shape", f4(1, 2), np.ones((1, 2), "f4"))
+    relu_test(tmp_path / "in" / "test_type", f4(1, 2), np.array([1, 2], "f8"))
+    relu_test(tmp_path / "in" / "test_nan", f4(1), f4(np.nan))
+    relu_test(tmp_path / "in" / "test_unknown", f4(1), f4(1), op="NoSuchOperator")
+    (tmp_path / "in" / "test_broken").mkdir()
+    (tmp_path / "in" / "test_broken" / "model.onnx").write_bytes(b"\xff" * 100)
+    relu_test(tmp_path / "in" / "test_second_set", f4(1), f4(1))
+    relu_test(tmp_path / "in" / "test_second_set", f4(3), f4(4), 1)
+
+    done = convd("test", tmp_path / "in", status=1)
+    lines = {line.split(":")[0]: line for line in done.stdout.splitlines()}
+    assert "FAIL test_wrong" in lines, done.stdout
+    wrong = lines["FAIL test_wrong"]
+    assert "output y[2] is 4.0, wanted 5.0" in wrong and "1 absolute, 0.2 relative" in wrong
+    assert "the shape is [2], wanted [1,2]" in lines["FAIL test_shape"]
+    assert "the type is float, wanted double" in lines["FAIL test_type"]
+    assert "wanted NaN" in lines["FAIL test_nan"]
+    assert "NoSuchOperator" in lines["skip test_unknown"]
+    assert "test_data_set_1" in lines["FAIL test_second_set"]
+    assert "FAIL test_broken" in lines and "ok   test_good" in lines
+    assert done.stdout.splitlines()[-1] == "1 passed, 6 failed, 1 skipped"
+
+    report = json.loads(convd("test", tmp_path / "in", "--json", status=1).stdout)
+    assert [report[k] for k in ("passed", "failed", "skipped")] == [1, 6, 1]
+    result = {t["name"]: t for t in report["tests"]}
+    assert result["test_good"]["result"] == "passed" and "reason" in result["test_wrong"]
+
+    done = convd("test", tmp_path / "in", "--filter", "test_g*", "--filter", "test_unknown")
+    assert done.stdout.splitlines()[-1] == "1 passed, 0 failed, 1 skipped"
+    assert "no test of that name" in error_of("test", tmp_path / "in", "--filter", "x", status=1)
+    convd("test", tmp_path / "in" / "deeper", "--atol", "1.1")
+
+
+def test_test_judges_models_by_range(tmp_path):
+    """A model of more than 3 nodes may be off by 1e-4 of its output's range, a smaller one not."""
+    for n, status in ((3, 1), (4, 0)):
+        folder = tmp_path / f"net{n}"
+        names = ["x", *(f"v{i}" for i in range(1, n)), "y"]
+        save(folder / "model.onnx",
+             [helper.make_node("Neg", [names[i]], [names[i + 1]]) for i in range(n)],
+             [value("x", [3])], [value("y", [3])])
+        x = f4(0, 1000, 1)
+        y = x if n % 2 == 0 else -x
+        add_set(folder, [("x", x)], [("y", y + f4(0, 0, 0.05))])
+        done = convd("test", folder, status=status)
+        if status == 0:
+            assert "5e-05 of the output's range" in done.stdout
+        convd("test", folder, "--range-tol", "1e-6", status=1)
+
+
+def test_test_inputs_by_name(add, tmp_path):
+    folder = tmp_path / "test_sub"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(add.read_bytes())
+    a, b = np.full((2, 3), 5, "f4"), np.full((2, 3), 2, "f4")
+    add_set(folder, [("b", b), ("a", a)], [("y", a - b)])
+    convd("test", folder)
+    add_set(folder, [("p", a), ("q", b)], [("r", a - b)])
+    convd("test", folder)
+
+
+def test_inspect(conv):
+    text = convd("inspect", conv.parent).stdout
+    for heading in ("Memory", "Inputs and outputs", "Layers", "Batch norms"):
+        assert f"\n{heading}\n" in text
+    assert "[N,3,5,5]" in text and "\x1b" not in text
+    report = json.loads(convd("inspect", conv, "--json").stdout)
+    assert report["opset"] == 13 and report["nodes"] == 3 and report["max_batch"] == 8
+    assert report["inputs"] == [{"name": "x", "datatype": "float", "shape": [-1, 3, 5, 5]}]
+    (bn,) = report["batchnorms"]
+    assert bn["name"] == "bn" and bn["channels"] == 4 and bn["into"] == "conv"
+    assert bn["placement"] == "Conv -> BatchNormalization -> Relu"
+    assert len([layer for layer in report["layers"] if layer["op"] == "Conv"]) == 1
+    # 5x5 outputs of 4 channels, 27 multiply-adds each, less or more what the epilogue is counted as
+    assert 25 * 4 * 27 * 2 <= report["flops"] < 25 * 4 * 30 * 2
+    separate = json.loads(convd("inspect", conv, "--json", "--batchnorm", "separate").stdout)
+    assert len(separate["layers"]) > len(report["layers"])
+
+
+def test_bench(conv):
+    args = ["bench", conv, "--batch", "1,4", "--threads", "1", "--seconds", "20ms", "--batchnorm",
+            "folded,separate", "--profile"]
+    report = json.loads(convd(*args, "--json").stdout)
+    assert [(r["batch"], r["batchnorm"]) for r in report["results"]] == [
+        (1, "folded"), (1, "separate"), (4, "folded"), (4, "separate")]
+    for r in report["results"]:
+        assert 0 < r["min_seconds"] <= r["median_seconds"] <= r["p99_seconds"]
+        assert abs(sum(layer["share"] for layer in r["layers"]) - 1) < 1e-9
+    text = convd(*args).stdout
+    assert "separate batch norms cost" in text and "IMAGES/s" in text
+
+
+def test_bench_free_sizes(data):
+    path = save(data / "free.onnx", [helper.make_node("Relu", ["x"], ["y"])],
+                [value("x", ["N", 3, "H", "W"])], [value("y", ["N", 3, "H", "W"])])
+    assert "--shape" in error_of("bench", path, "--seconds", "10ms", status=1)
+    convd("bench", path, "--seconds", "10ms", "--shape", "1x3x8x8")
+    convd("bench", path, "--seconds", "10ms", "--shape", "x=1,3,8,8", "--batch", "2")
+    assert "of 4 dimensions" in error_of("bench", path, "--shape", "8x8", status=1)
+
+
+def test_predict(colours, tmp_path):
+    names = []
+    for i, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)] * 4):
+        names.append(tmp_path / f"{i}.png")
+        Image.new("RGB", (20, 10 + i), colour).save(names[-1])
+    answer = json.loads(convd("predict", colours, *names).stdout)
+    assert answer["model_name"] == "colours" and len(answer["predictions"]) == 12
+    for i, p in enumerate(answer["predictions"]):
+        assert p["image"] == i and p["name"] == f"{i}.png" and len(p["classes"]) == 3
+        best = p["classes"][0]
+        assert best["index"] == i % 3 and best["label"] == ["red", "green", "blue"][i % 3]
+        # softmax of 1, 0, 0
+        assert best["score"] == pytest.approx(np.e / (np.e + 2), rel=1e-5)
+    answer = json.loads(convd("predict", colours / "model.onnx", names[1], "--top", "1").stdout)
+    assert answer["predictions"][0]["classes"] == [
+        {"index": 1, "label": "green", "score": pytest.approx(np.e / (np.e + 2), rel=1e-5)}]
+
+
+def test_predict_bad_picture(colours, add, tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (9, 9), (0, 0, 255)).save(good)
+    bad.write_bytes(good.read_bytes()[:40])
+    done = convd("predict", colours, bad, good, tmp_path / "none.png", status=1)
+    answer = json.loads(done.stdout)["predictions"]
+    assert "classes" not in answer[0] and "bad.png" in answer[0]["error"]
+    assert answer[1]["classes"][0]["label"] == "blue"
+    assert "none.png" in answer[2]["error"] and done.stderr.count("\n") == 2
+    assert "input" in error_of("predict", add, good, status=1)

@@ -1,0 +1,163 @@
+/* What the passes make of small graphs: where batch norms go, what fuses, what is left alone. */
+#include "tests/graphs.h"
+
+static void after_conv(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 3, 8, 8));
+    int conv = add_conv(g, "conv", x, 3, 4, 3, 1);
+    set_output(g, NODE(g, "Relu", "y", add_batchnorm(g, "bn", conv, 4)));
+    expect_dump(g, "conv: Conv(x, %12, %13) -> y[N,4,8,8] {Relu}\n");
+    assert_int_equal(g->n_batchnorms, 1);
+    assert_int_equal(g->batchnorm[0].fate, RT_BN_FOLDED_BACK);
+    assert_string_equal(g->batchnorm[0].into, "conv");
+    assert_string_equal(g->batchnorm[0].placement, "Conv -> BatchNormalization -> Relu");
+    rt_graph_destroy(g);
+}
+
+static void two_in_a_row(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int conv = add_conv(g, "conv", add_input(g, "x", SHAPE(N, 3, 8, 8)), 3, 4, 3, 1);
+    int bn = add_batchnorm(g, "first", conv, 4);
+    set_output(g, add_batchnorm(g, "second", bn, 4));
+    char *text = after_passes(g);
+    assert_int_equal(g->n_nodes, 1);
+    assert_int_equal(g->batchnorm[0].fate, RT_BN_FOLDED_BACK);
+    assert_int_equal(g->batchnorm[1].fate, RT_BN_FOLDED_BACK);
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+static void before_conv(int64_t pad, int nodes, enum rt_batchnorm_fate fate)
+{
+    struct rt_graph *g = new_graph();
+    int bn = add_batchnorm(g, "bn", add_input(g, "x", SHAPE(N, 3, 8, 8)), 3);
+    set_output(g, add_conv(g, "conv", bn, 3, 4, 3, pad));
+    char *text = after_passes(g);
+    assert_int_equal(g->n_nodes, nodes);
+    assert_int_equal(g->batchnorm[0].fate, fate);
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+/* Zeros that are padded after the batch norm are not what it makes of zeros. */
+static void forward_only_without_padding(void **state)
+{
+    (void)state;
+    before_conv(0, 1, RT_BN_FOLDED_FORWARD);
+    before_conv(1, 2, RT_BN_STANDALONE);
+}
+
+static void producer_with_other_readers(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int conv = add_conv(g, "conv", add_input(g, "x", SHAPE(N, 3, 8, 8)), 3, 4, 3, 1);
+    int bn = add_batchnorm(g, "bn", conv, 4);
+    set_output(g, conv);
+    set_output(g, NODE(g, "Relu", "y", bn));
+    char *text = after_passes(g);
+    assert_string_equal(text, "conv: Conv(x, %1, %2) -> conv[N,4,8,8]\n"
+                              "bn: ChannelAffine(conv, %10, %11) -> y[N,4,8,8] {Relu}\n");
+    assert_int_equal(g->batchnorm[0].fate, RT_BN_STANDALONE);
+    assert_non_null(strstr(g->batchnorm[0].why, "other readers"));
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+/* conv -> relu -> bn: behind the activation it can only be a step. */
+static void after_activation(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int conv = add_conv(g, "conv", add_input(g, "x", SHAPE(N, 3, 8, 8)), 3, 4, 3, 1);
+    set_output(g, add_batchnorm(g, "bn", NODE(g, "Relu", "relu", conv), 4));
+    expect_dump(g, "conv: Conv(x, %1, %2) -> bn[N,4,8,8] {Relu, BatchNormalization}\n");
+    assert_int_equal(g->batchnorm[0].fate, RT_BN_FUSED);
+    assert_string_equal(g->batchnorm[0].into, "conv");
+    rt_graph_destroy(g);
+}
+
+static void not_finite_is_left_alone(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int conv = add_conv(g, "conv", add_input(g, "x", SHAPE(N, 3, 8, 8)), 3, 4, 3, 1);
+    int bn = add_batchnorm(g, "bn", conv, 4);
+    int scale = g->node[g->value[bn].producer].in[1];
+    float *bad = rt_graph_alloc_bulk(g, 4, sizeof *bad);
+    bad[2] = __builtin_nanf("");
+    g->value[scale].data = bad;
+    set_output(g, bn);
+    char *text = after_passes(g);
+    assert_int_equal(g->n_nodes, 2);
+    assert_int_equal(g->batchnorm[0].fate, RT_BN_STANDALONE);
+    assert_int_equal(g->batchnorm[0].non_finite, 1);
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+static void residual_add_fuses_into_the_second_conv(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 4, 8, 8));
+    int a = add_batchnorm(g, "bn", add_conv(g, "conv", x, 4, 4, 3, 1), 4);
+    set_output(g, NODE(g, "Relu", "y", NODE(g, "Add", "sum", x, a)));
+    char *text = after_passes(g);
+    assert_int_equal(g->n_nodes, 1);
+    assert_int_equal(g->node[0].n_steps, 2);
+    assert_int_equal(g->node[0].step[0].kind, RT_STEP_ADD);
+    assert_int_equal(g->node[0].in[g->node[0].step[0].arg], x);
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+static void an_add_that_broadcasts_does_not_fuse(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 4, 8, 8)), one = add_input(g, "one", SHAPE(N, 1, 8, 8));
+    set_output(g, NODE(g, "Add", "sum", one, add_conv(g, "conv", x, 4, 4, 3, 1)));
+    char *text = after_passes(g);
+    assert_int_equal(g->n_nodes, 2);
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+/* Reshape(x, Concat(Gather(Shape(x), 0), -1)): what exporters write for flatten. */
+static void shape_chain_folds_for_any_batch(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 4, 2, 2));
+    int first = NODE(g, "Gather", "first", NODE(g, "Shape", "shape", x),
+                     add_ints(g, 1, (int64_t[]){ 0 }));
+    int target = NODE(g, "Concat", "target", first, add_ints(g, 1, (int64_t[]){ -1 }));
+    attr_int(g, target, "axis", 0);
+    set_output(g, NODE(g, "Reshape", "y", x, target));
+    char *text = after_passes(g);
+    assert_int_equal(g->n_nodes, 1);
+    assert_non_null(strstr(text, "-> y[N,16]"));
+    rt_free(text);
+    rt_graph_destroy(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(after_conv),
+        cmocka_unit_test(two_in_a_row),
+        cmocka_unit_test(forward_only_without_padding),
+        cmocka_unit_test(producer_with_other_readers),
+        cmocka_unit_test(after_activation),
+        cmocka_unit_test(not_finite_is_left_alone),
+        cmocka_unit_test(residual_add_fuses_into_the_second_conv),
+        cmocka_unit_test(an_add_that_broadcasts_does_not_fuse),
+        cmocka_unit_test(shape_chain_folds_for_any_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

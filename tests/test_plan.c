@@ -1,0 +1,135 @@
+/* The memory plan as a property: no two values that live at the same time share a byte, on graphs
+ * made at random. */
+#include "tests/graphs.h"
+
+#include "runtime/plan.h"
+
+static unsigned seed;
+
+static int random_below(int n)
+{
+    seed = seed * 1103515245u + 12345u;
+    return (int)(seed >> 16) % n;
+}
+
+/* Elementwise nodes and reshapes on a few earlier values of a few sizes. */
+static struct rt_graph *random_graph(void)
+{
+    struct rt_graph *g = new_graph();
+    int value[64], n = 0;
+    value[n++] = add_input(g, "x", SHAPE(N, 4, 6, 6));
+    value[n++] = add_input(g, "z", SHAPE(N, 4, 6, 6));
+    for (int i = 0; i < 40; i++) {
+        int a = value[random_below(n)], b = value[random_below(n)];
+        switch (random_below(4)) {
+        case 0:
+            value[n++] = NODE(g, "Relu", "relu", a);
+            break;
+        case 1: {
+            if (g->n_outputs == 6)
+                break;
+            int pool = NODE(g, "MaxPool", "pool", value[0]);
+            attr_ints(g, pool, "kernel_shape", 2, (int64_t[]){ 1 + random_below(3), 2 });
+            set_output(g, pool);
+            break;
+        }
+        case 2: {
+            int flat = NODE(g, "Flatten", "flat", a);
+            value[n++] = NODE(g, "Reshape", "back", flat,
+                              add_ints(g, 4, (int64_t[]){ -1, 4, 6, 6 }));
+            break;
+        }
+        default:
+            value[n++] = NODE(g, "Add", "add", a, b);
+        }
+    }
+    set_output(g, value[n - 1]);
+    return g;
+}
+
+/* Reader and maker of each root, found again by brute force. */
+static bool alive(const struct rt_graph *g, const struct rt_plan *p, int root, int node)
+{
+    int first = g->n_nodes, last = -1;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct rt_node *n = &g->node[i];
+        for (int k = 0; k < n->n_out; k++)
+            if (n->out[k] >= 0 && p->root[n->out[k]] == root) {
+                first = i < first ? i : first;
+                last = i > last ? i : last;
+            }
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] >= 0 && p->root[n->in[k]] == root)
+                last = i > last ? i : last;
+    }
+    for (int i = 0; i < g->n_outputs; i++)
+        if (p->root[g->output[i]] == root)
+            last = g->n_nodes;
+    return first <= node && node <= last;
+}
+
+static bool overlap(const struct rt_slot *a, const struct rt_slot *b)
+{
+    return a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+static void no_two_live_values_overlap(void **state)
+{
+    (void)state;
+    for (seed = 1; seed < 60000; seed += 997) {
+        unsigned first_seed = seed;
+        struct rt_graph *g = random_graph();
+        static const struct rt_options options = { .batchnorm = RT_BATCHNORM_FOLDED };
+        struct rt_error err = { .text = "" };
+        struct rt_plan p;
+        struct rt_arena *arena = rt_arena_create(0);
+        assert_int_equal(rt_passes_run(g, &options, 1, &err), RT_OK);
+        if (rt_plan_make(g, 5, 0, arena, &p, &err) != RT_OK)
+            fail_msg("%s", err.text);
+        size_t end = 0;
+        for (int a = 0; a < g->n_values; a++) {
+            if (p.slot[a] < 0 || p.root[a] != a)
+                continue;
+            const struct rt_slot *sa = &p.slots[p.slot[a]];
+            end = sa->offset + sa->bytes > end ? sa->offset + sa->bytes : end;
+            assert_int_equal(sa->offset % RT_ALIGN, 0);
+            for (int b = 0; b < a; b++) {
+                if (p.slot[b] < 0 || p.root[b] != b || !overlap(sa, &p.slots[p.slot[b]]))
+                    continue;
+                for (int i = 0; i < g->n_nodes; i++)
+                    if (alive(g, &p, a, i) && alive(g, &p, b, i))
+                        fail_msg("seed %u: values %d and %d overlap at node %d", first_seed, a, b,
+                                 i);
+            }
+        }
+        assert_true(end <= p.bytes);
+        assert_true(p.bytes <= p.unplanned);
+        rt_arena_destroy(arena);
+        rt_graph_destroy(g);
+        seed = first_seed;
+    }
+}
+
+static void a_limit_is_kept(void **state)
+{
+    (void)state;
+    seed = 7;
+    struct rt_graph *g = random_graph();
+    static const struct rt_options options = { .batchnorm = RT_BATCHNORM_FOLDED };
+    struct rt_error err = { .text = "" };
+    struct rt_plan p;
+    struct rt_arena *arena = rt_arena_create(0);
+    assert_int_equal(rt_passes_run(g, &options, 1, &err), RT_OK);
+    assert_int_equal(rt_plan_make(g, 1000, 1 << 16, arena, &p, &err), RT_E_LIMIT);
+    rt_arena_destroy(arena);
+    rt_graph_destroy(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_two_live_values_overlap),
+        cmocka_unit_test(a_limit_is_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
