@@ -231,6 +231,15 @@ void rt_graph_replace(struct rt_graph *g, int old, int new)
     g->value[old].is_output = false;
 }
 
+void rt_graph_kill(struct rt_graph *g, int i)
+{
+    struct rt_node *n = &g->node[i];
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k] >= 0)
+            g->value[n->in[k]].uses--;
+    n->op = NULL;
+}
+
 static void recount(struct rt_graph *g)
 {
     for (int v = 0; v < g->n_values; v++) {

@@ -173,6 +173,8 @@ int rt_graph_add_input(struct rt_graph *g, struct rt_node *n, int v);
 
 /* Everyone who reads old reads new instead, the graph's outputs too. An output keeps its name. */
 void rt_graph_replace(struct rt_graph *g, int old, int new);
+/* Node i is dead: it reads nothing any more. */
+void rt_graph_kill(struct rt_graph *g, int i);
 /* Drops nodes whose results nobody reads, sorts the rest so that producers come first (stable),
  * recounts producer and uses. RT_E_INVALID when the nodes form a cycle. */
 enum rt_status rt_graph_tidy(struct rt_graph *g, struct rt_error *err);

@@ -1,6 +1,7 @@
 /* graph -> passes -> layouts -> packed weights -> plan. */
 #include "runtime/program.h"
 
+#include "runtime/inline.h"
 #include "runtime/ops/eval.h"
 #include "runtime/ops/op.h"
 #include "runtime/passes/pass.h"
@@ -190,6 +191,26 @@ out:
     return s;
 }
 
+static enum rt_status evaluate_all(struct rt_graph *g, int threads, struct rt_error *err)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        enum rt_status s;
+        if (g->node[i].op == NULL)
+            continue;
+        if (rt_can_inline_if(g, i)) {
+            s = rt_inline_if(g, i, err);
+            if (s == RT_OK)
+                s = rt_graph_tidy(g, err);
+            i = -1; /* the nodes have moved; those that are done are dead */
+        } else {
+            s = rt_eval(g, i, threads, err);
+        }
+        if (s != RT_OK)
+            return s;
+    }
+    return RT_OK;
+}
+
 enum rt_status rt_interpret(const struct rt_graph *src, const struct rt_tensor *in,
                             const struct rt_options *options, int threads, struct rt_tensor *out,
                             struct rt_graph **holder, struct rt_error *err)
@@ -203,12 +224,10 @@ enum rt_status rt_interpret(const struct rt_graph *src, const struct rt_tensor *
         v->data = in[i].data;
         v->inferred = v->constant = true;
     }
-    for (int i = 0; i < g->n_nodes; i++) {
-        enum rt_status s = rt_eval(g, i, threads, err);
-        if (s != RT_OK) {
-            rt_graph_destroy(g);
-            return s;
-        }
+    enum rt_status s = evaluate_all(g, threads, err);
+    if (s != RT_OK) {
+        rt_graph_destroy(g);
+        return s;
     }
     for (int i = 0; i < g->n_outputs; i++)
         out[i] = rt_graph_tensor(g, g->output[i]);

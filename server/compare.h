@@ -2,8 +2,7 @@
 #ifndef SERVER_COMPARE_H
 #define SERVER_COMPARE_H
 
-#include "runtime/status.h"
-#include "runtime/tensor.h"
+#include "runtime/rt.h"
 #include "server/numbers.h"
 
 /* Elementwise |got - wanted| <= atol + rtol * |wanted|; over a whole tensor

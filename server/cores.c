@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <pthread.h>
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 
 struct sv_cores {
     pthread_mutex_t lock;

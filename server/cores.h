@@ -3,7 +3,7 @@
 #ifndef SERVER_CORES_H
 #define SERVER_CORES_H
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 struct sv_cores;
 

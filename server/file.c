@@ -1,7 +1,7 @@
 /* Files and folders over POSIX calls, each failure said with the path it is about. */
 #include "server/file.h"
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 
 #include <dirent.h>
 #include <errno.h>

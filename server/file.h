@@ -3,7 +3,7 @@
 #ifndef SERVER_FILE_H
 #define SERVER_FILE_H
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -81,7 +81,7 @@ static enum rt_status copy_up_to(struct walk *w, const char *to, struct sv_text 
                                  struct rt_error *err)
 {
     size_t n = (size_t)(to - w->copied);
-    if (n > SV_JSON_REST_MAX - rest->len)
+    if (rest->len + n > SV_JSON_REST_MAX)
         return rt_fail(err, RT_E_LIMIT,
                        "the JSON beside the arrays of tensor data is longer than %zu bytes",
                        SV_JSON_REST_MAX);

@@ -5,7 +5,7 @@
 #ifndef SERVER_JSON_OUT_H
 #define SERVER_JSON_OUT_H
 
-#include "runtime/tensor.h"
+#include "runtime/rt.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 #include "server/file.h"
 #include "server/utf8.h"
 

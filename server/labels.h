@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 /* All zero: no labels. */
 struct sv_labels {

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 
 enum rt_status sv_stats_init(struct sv_stats *s, int max_batch, struct rt_error *err)
 {

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 /* How often, and how long in all. Both only grow. */
 struct sv_counter {

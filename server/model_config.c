@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "server/file.h"
+#include "server/json_memory.h"
 #include "server/options.h"
 #include "server/utf8.h"
 
@@ -64,8 +65,6 @@ static enum rt_status no_memory(const struct place *at)
 {
     return rt_fail(at->err, RT_E_NOMEM, "%s: out of memory", at->file);
 }
-
-/* Values */
 
 static enum rt_status read_int(const struct place *at, json_t *v, int min, int max, int *out)
 {
@@ -170,7 +169,7 @@ static bool stays_inside(const char *path)
     return true;
 }
 
-/* Keys of the file */
+/* The keys of the file. */
 
 static enum rt_status name(const struct place *at, json_t *v, struct sv_model_config *c)
 {
@@ -258,7 +257,7 @@ static enum rt_status allow_batch_statistics(const struct place *at, json_t *v,
     return read_bool(at, v, &c->allow_batch_statistics);
 }
 
-/* Keys of "input" */
+/* The keys of "input". */
 
 static enum rt_status input_name(const struct place *at, json_t *v, struct sv_model_config *c)
 {
@@ -391,8 +390,6 @@ static const struct key file_keys[] = {
     { "allow_batch_statistics", allow_batch_statistics },
 };
 
-/* Reading */
-
 static enum rt_status unknown_key(const struct place *at, const struct key *keys, int n_keys,
                                   const char *word)
 {
@@ -434,8 +431,9 @@ enum rt_status sv_model_config_parse(const char *file, const char *text, size_t 
 {
     struct place top = { .file = file, .err = err };
     json_error_t fault;
+    sv_json_out_of_memory(); /* what was before does not count */
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault);
-    if (root == NULL && json_error_code(&fault) == json_error_out_of_memory)
+    if (root == NULL && sv_json_out_of_memory())
         return no_memory(&top);
     if (root == NULL)
         return rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", file, fault.line,

@@ -5,7 +5,7 @@
  * The dictionary is parsed by hand within the bounds that the header length sets. */
 #include "server/npy.h"
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,7 @@
 #ifndef SERVER_NPY_H
 #define SERVER_NPY_H
 
-#include "runtime/status.h"
-#include "runtime/tensor.h"
+#include "runtime/rt.h"
 
 /* Reads the file image bytes[0..len): format versions 1 to 3, little-endian element types that
  * tensors have here (a two-byte void, "V2", is bfloat16: that is how ml_dtypes saves it). An array

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 /* The type of the member that an option fills. */
 enum sv_option_type {

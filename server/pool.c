@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 
 struct sv_pool {
     pthread_mutex_t lock;

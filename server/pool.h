@@ -3,7 +3,7 @@
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 struct sv_pool;
 

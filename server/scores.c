@@ -1,7 +1,7 @@
 /* Softmax, sigmoid, and the selection of the best few. */
 #include "server/scores.h"
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 #include "server/compare.h"
 
 #include <math.h>

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 #include "server/file.h"
 #include "server/log.h"
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 /* One version of one model. Strings are the list's. */
 struct sv_source {

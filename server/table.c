@@ -1,7 +1,7 @@
 /* Column widths, cutting, colour. A character counts as one column wide whatever its script. */
 #include "server/table.h"
 
-#include "runtime/mem.h"
+#include "runtime/rt.h"
 
 #include <math.h>
 #include <stdarg.h>

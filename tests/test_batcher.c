@@ -1,6 +1,7 @@
 /* Queue, batcher, pool and cores: which samples run together, and that every accepted job is
- * answered exactly once, with its own rows, whatever else happens. The queue is tested with made-up times; the
- * batcher with a model of this file, y = x + 1, that can be held, made to fail and counted. */
+ * answered exactly once, with its own rows, whatever else happens. The queue is tested with made-up
+ * times; the batcher with a model of this file, y = x + 1, that can be held, made to fail and
+ * counted. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>

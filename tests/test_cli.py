@@ -1,11 +1,15 @@
 """The command line, end to end: every command on models made here, and every way to get it wrong.
 
-CONVD names the binary (default: build/convd)."""
+CONVD_BINARY names the binary (default: build/convd)."""
 
+import fcntl
 import json
 import os
 import pathlib
+import pty
+import struct
 import subprocess
+import termios
 
 import numpy as np
 import onnx
@@ -14,14 +18,16 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CONVD = os.environ.get("CONVD", str(ROOT / "build" / "convd"))
+CONVD = str(pathlib.Path(os.environ.get("CONVD_BINARY", ROOT / "build" / "convd")).resolve())
 COMMANDS = ["serve", "predict", "run", "test", "inspect", "bench"]
 
 
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("CONVD_")}
+
+
 def convd(*args, status=0, cwd=None):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("CONVD_")}
     done = subprocess.run([CONVD, *map(str, args)], capture_output=True, text=True, timeout=120,
-                          cwd=cwd, env=env)
+                          cwd=cwd, env=ENVIRONMENT)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -295,6 +301,29 @@ def test_inspect(conv):
     assert 25 * 4 * 27 * 2 <= report["flops"] < 25 * 4 * 30 * 2
     separate = json.loads(convd("inspect", conv, "--json", "--batchnorm", "separate").stdout)
     assert len(separate["layers"]) > len(report["layers"])
+
+
+def test_inspect_on_a_terminal(conv):
+    """Colour, and lines no wider than the terminal."""
+    main, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    environment = {**ENVIRONMENT, "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen([CONVD, "inspect", conv], stdout=end, env=environment) as process:
+        os.close(end)
+        text = b""
+        try:
+            while part := os.read(main, 65536):
+                text += part
+        except OSError:  # how a terminal says that nobody writes any more
+            pass
+    os.close(main)
+    assert process.returncode == 0
+    lines = text.decode().replace("\r", "").splitlines()
+    assert any(line.startswith("\x1b[1m") for line in lines)
+    plain = [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in lines]
+    assert "Batch norms" in plain and max(map(len, plain)) <= 100
+    assert any("\u2026" in line for line in plain)
 
 
 def test_bench(conv):

@@ -21,6 +21,10 @@ struct rt_conv {
 enum rt_status rt_conv_init(struct rt_conv *c, const struct rt_graph *g, const struct rt_node *n,
                             bool transposed, struct rt_error *err);
 
+/* The part of it that is geometry: for inputs of any type, wherever among the node's they are. */
+enum rt_status rt_conv_fit(struct rt_conv *c, const struct rt_node *n, const struct rt_shape *x,
+                           const struct rt_shape *w, bool transposed, struct rt_error *err);
+
 /* Output 0 from *c: [N, maps, out...] of the input's rank and type. */
 enum rt_status rt_conv_set_out(const struct rt_conv *c, struct rt_graph *g, struct rt_node *n,
                                struct rt_error *err);

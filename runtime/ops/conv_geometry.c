@@ -47,18 +47,20 @@ static enum rt_status axis_ints(const struct rt_node *n, const char *name, int a
     return RT_OK;
 }
 
-static enum rt_status check_inputs(const struct rt_graph *g, const struct rt_node *n,
-                                   struct rt_error *err)
+static enum rt_status check_types(const struct rt_graph *g, const struct rt_node *n,
+                                  struct rt_error *err)
 {
     enum rt_status s = rt_check_type(g, n, RT_CONV_X, RT_T_REAL, err);
     if (s == RT_OK)
         s = rt_check_same_type(g, n, RT_CONV_X, RT_CONV_W, err);
     if (s == RT_OK && rt_conv_bias(n) >= 0)
         s = rt_check_same_type(g, n, RT_CONV_X, RT_CONV_B, err);
-    if (s != RT_OK)
-        return s;
-    const struct rt_shape *x = &rt_in_const(g, n, RT_CONV_X)->shape;
-    const struct rt_shape *w = &rt_in_const(g, n, RT_CONV_W)->shape;
+    return s;
+}
+
+static enum rt_status check_shapes(const struct rt_node *n, const struct rt_shape *x,
+                                   const struct rt_shape *w, struct rt_error *err)
+{
     if (x->rank < 3 || x->rank > 5)
         return rt_node_fail(err, RT_E_UNSUPPORTED, n,
                             "an input of rank %d (3 to 5, one to three spatial axes, are served)",
@@ -77,12 +79,10 @@ static enum rt_status check_inputs(const struct rt_graph *g, const struct rt_nod
     return RT_OK;
 }
 
-static enum rt_status check_channels(struct rt_conv *c, const struct rt_graph *g,
-                                     const struct rt_node *n, bool transposed,
-                                     struct rt_error *err)
+static enum rt_status check_channels(struct rt_conv *c, const struct rt_node *n,
+                                     const struct rt_shape *x, const struct rt_shape *w,
+                                     bool transposed, struct rt_error *err)
 {
-    const struct rt_shape *x = &rt_in_const(g, n, RT_CONV_X)->shape;
-    const struct rt_shape *w = &rt_in_const(g, n, RT_CONV_W)->shape;
     char text[2][RT_SHAPE_TEXT];
     c->groups = rt_attr_int(n, "group", 1);
     c->channels = x->dim[1];
@@ -101,12 +101,19 @@ static enum rt_status check_channels(struct rt_conv *c, const struct rt_graph *g
                             rt_shape_text(x, text[1]));
     c->group_channels = c->channels / c->groups;
     c->group_maps = c->maps / c->groups;
+    return RT_OK;
+}
+
+static enum rt_status check_bias(const struct rt_conv *c, const struct rt_graph *g,
+                                 const struct rt_node *n, struct rt_error *err)
+{
     if (rt_conv_bias(n) < 0)
         return RT_OK;
+    char text[RT_SHAPE_TEXT];
     const struct rt_shape *b = &rt_in_const(g, n, RT_CONV_B)->shape;
     if (b->rank != 1 || b->dim[0] != c->maps)
         return rt_node_fail(err, RT_E_INVALID, n, "bias %s where there are %lld output channels",
-                            rt_shape_text(b, text[0]), (long long)c->maps);
+                            rt_shape_text(b, text), (long long)c->maps);
     return RT_OK;
 }
 
@@ -186,17 +193,14 @@ static enum rt_status size_transposed(struct rt_conv *c, enum padding padding, i
     return RT_OK;
 }
 
-enum rt_status rt_conv_init(struct rt_conv *c, const struct rt_graph *g, const struct rt_node *n,
-                            bool transposed, struct rt_error *err)
+enum rt_status rt_conv_fit(struct rt_conv *c, const struct rt_node *n, const struct rt_shape *x,
+                           const struct rt_shape *w, bool transposed, struct rt_error *err)
 {
-    enum rt_status s = check_inputs(g, n, err);
+    enum rt_status s = check_shapes(n, x, w, err);
+    if (s == RT_OK)
+        s = check_channels(c, n, x, w, transposed, err);
     if (s != RT_OK)
         return s;
-    s = check_channels(c, g, n, transposed, err);
-    if (s != RT_OK)
-        return s;
-    const struct rt_shape *x = &rt_in_const(g, n, RT_CONV_X)->shape;
-    const struct rt_shape *w = &rt_in_const(g, n, RT_CONV_W)->shape;
     int axes = x->rank - 2, first = 3 - axes;
     for (int a = 0; a < 3; a++) {
         c->in[a] = c->out[a] = c->kernel[a] = c->stride[a] = c->dilation[a] = 1;
@@ -230,6 +234,16 @@ enum rt_status rt_conv_init(struct rt_conv *c, const struct rt_graph *g, const s
             s = size_axis(c, a, padding, n, err);
     }
     return s == RT_OK && transposed ? size_transposed(c, padding, axes, n, err) : s;
+}
+
+enum rt_status rt_conv_init(struct rt_conv *c, const struct rt_graph *g, const struct rt_node *n,
+                            bool transposed, struct rt_error *err)
+{
+    enum rt_status s = check_types(g, n, err);
+    if (s == RT_OK)
+        s = rt_conv_fit(c, n, &rt_in_const(g, n, RT_CONV_X)->shape,
+                        &rt_in_const(g, n, RT_CONV_W)->shape, transposed, err);
+    return s == RT_OK ? check_bias(c, g, n, err) : s;
 }
 
 enum rt_status rt_conv_set_out(const struct rt_conv *c, struct rt_graph *g, struct rt_node *n,

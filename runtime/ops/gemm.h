@@ -16,6 +16,25 @@ struct rt_product {
     int64_t batches; /* the product of batch_dim */
 };
 
+/* Where matrix number batch of an operand with these strides starts, in matrices. */
+static inline int64_t rt_product_matrix(const struct rt_product *p, const int64_t *stride,
+                                        int64_t batch)
+{
+    int64_t at = 0;
+    for (int a = p->batch_rank - 1; a >= 0; a--) {
+        at += batch % p->batch_dim[a] * stride[a];
+        batch /= p->batch_dim[a];
+    }
+    return at;
+}
+
+/* MatMul's: the shape that the product of two operands has, and its sizes in one run. */
+enum rt_status rt_matmul_shape(const struct rt_node *n, const struct rt_shape *left,
+                               const struct rt_shape *right, struct rt_shape *out,
+                               struct rt_error *err);
+struct rt_product rt_matmul_product(const struct rt_shape *left, const struct rt_shape *right,
+                                    const struct rt_shape *out);
+
 /* The float path's share of a node's state. */
 struct rt_gemm {
     const float *packed;  /* right, when it is constant: rt_gemm_packed() floats for each batch */

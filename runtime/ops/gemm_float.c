@@ -186,7 +186,7 @@ static void run_piece(const struct rt_call *c, const struct rt_gemm *g, const st
     /* A last panel with columns that do not exist is done aside. */
     int64_t whole = columns / panel_columns();
     const bool one_block = columns % panel_columns() == block;
-    const int64_t aside = columns % panel_columns() != 0 && !one_block;
+    const bool aside = columns % panel_columns() != 0 && !one_block;
     const int64_t len = columns - (aside ? columns % panel_columns() : 0);
     if (len > 0) {
         struct rt_mac m = {
@@ -206,17 +206,6 @@ static void run_piece(const struct rt_call *c, const struct rt_gemm *g, const st
         piece.right += whole * panel_columns() * p->k;
         run_aside(c, g, p, &piece);
     }
-}
-
-/* Where matrix number batch starts, in matrices. */
-static int64_t matrix_of(const struct rt_product *p, const int64_t *stride, int64_t batch)
-{
-    int64_t at = 0;
-    for (int a = p->batch_rank - 1; a >= 0; a--) {
-        at += batch % p->batch_dim[a] * stride[a];
-        batch /= p->batch_dim[a];
-    }
-    return at;
 }
 
 void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struct rt_gemm *g,
@@ -251,7 +240,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
             piece.panel = in_batch % panels;
             if (few)
                 piece.panels = least(panels - piece.panel, end - item);
-            piece.right = g->packed + (size_t)matrix_of(p, p->right_batch, batch) * packed +
+            piece.right = g->packed + (size_t)rt_product_matrix(p, p->right_batch, batch) * packed +
                           (size_t)piece.panel * panel;
         } else {
             piece.panel = in_batch / strips;
@@ -259,7 +248,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
             piece.right = room;
             if (held != batch * panels + piece.panel) {
                 const float *right = c->in[1].data;
-                right += matrix_of(p, p->right_batch, batch) * p->k * p->n;
+                right += rt_product_matrix(p, p->right_batch, batch) * p->k * p->n;
                 pack_panel(room, p, right, piece.panel, g->alpha);
                 held = batch * panels + piece.panel;
             }
@@ -267,7 +256,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
         piece.rows = least(rows, p->m - strip * rows);
         piece.row = batch * p->m + strip * rows;
         piece.left = (const float *)c->in[0].data +
-                     matrix_of(p, p->left_batch, batch) * p->m * p->k + strip * rows * p->left_m;
+                     rt_product_matrix(p, p->left_batch, batch) * p->m * p->k + strip * rows * p->left_m;
         piece.out = (float *)c->out[0].data + piece.row * p->n;
         run_piece(c, g, p, piece, start);
         item += piece.panels;

@@ -23,7 +23,7 @@ static void batch_strides(const struct rt_shape *s, const struct rt_product *p, 
     }
 }
 
-static struct rt_product product_of(const struct rt_shape *left, const struct rt_shape *right,
+struct rt_product rt_matmul_product(const struct rt_shape *left, const struct rt_shape *right,
                                     const struct rt_shape *out)
 {
     const struct rt_shape a = as_matrices(left, true), b = as_matrices(right, false);
@@ -51,36 +51,41 @@ static struct rt_product product_of(const struct rt_shape *left, const struct rt
     return p;
 }
 
-static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
+enum rt_status rt_matmul_shape(const struct rt_node *n, const struct rt_shape *left,
+                               const struct rt_shape *right, struct rt_shape *out,
+                               struct rt_error *err)
 {
-    unsigned types = RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) |
-                     RT_T(RT_UINT64);
-    enum rt_status s = rt_check_type(g, n, A, types, err);
-    if (s == RT_OK)
-        s = rt_check_same_type(g, n, A, B, err);
-    if (s != RT_OK)
-        return s;
-    const struct rt_shape *left = &rt_in(g, n, A)->shape, *right = &rt_in(g, n, B)->shape;
     char text[2][RT_SHAPE_TEXT];
     const struct rt_shape a = as_matrices(left, true), b = as_matrices(right, false);
     if (left->rank == 0 || right->rank == 0 || a.dim[a.rank - 1] != b.dim[b.rank - 2])
         return rt_node_fail(err, RT_E_INVALID, n, "A %s and B %s do not fit each other",
                             rt_shape_text(left, text[0]), rt_shape_text(right, text[1]));
-    struct rt_shape out;
-    s = rt_broadcast(n, &(struct rt_shape){ .rank = 0 }, &(struct rt_shape){ .rank = 0 }, &out,
-                     err);
+    if (rt_is_batched(a.dim[a.rank - 1]))
+        return rt_node_fail(err, RT_E_UNSUPPORTED, n, "sums over the batch axis");
     struct rt_shape stack_a = a, stack_b = b;
     stack_a.rank -= 2;
     stack_b.rank -= 2;
-    if (s == RT_OK)
-        s = rt_broadcast(n, &stack_a, &stack_b, &out, err);
+    enum rt_status s = rt_broadcast(n, &stack_a, &stack_b, out, err);
     if (s != RT_OK)
         return s;
     if (left->rank > 1)
-        out.dim[out.rank++] = a.dim[a.rank - 2];
+        out->dim[out->rank++] = a.dim[a.rank - 2];
     if (right->rank > 1)
-        out.dim[out.rank++] = b.dim[b.rank - 1];
-    return rt_set_out(g, n, 0, rt_in(g, n, A)->dtype, &out, err);
+        out->dim[out->rank++] = b.dim[b.rank - 1];
+    return RT_OK;
+}
+
+static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
+{
+    unsigned types = RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) |
+                     RT_T(RT_UINT64);
+    struct rt_shape out;
+    enum rt_status s = rt_check_type(g, n, A, types, err);
+    if (s == RT_OK)
+        s = rt_check_same_type(g, n, A, B, err);
+    if (s == RT_OK)
+        s = rt_matmul_shape(n, &rt_in(g, n, A)->shape, &rt_in(g, n, B)->shape, &out, err);
+    return s == RT_OK ? rt_set_out(g, n, 0, rt_in(g, n, A)->dtype, &out, err) : s;
 }
 
 static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_error *err)
@@ -90,7 +95,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     struct rt_shape one[3] = { rt_shape_at(&left->shape, 1), rt_shape_at(&right->shape, 1),
                                rt_shape_at(&result->shape, 1) };
     struct rt_shape most = rt_shape_at(&left->shape, b->max_batch);
-    struct rt_product p = product_of(&one[0], &one[1], &one[2]);
+    struct rt_product p = rt_matmul_product(&one[0], &one[1], &one[2]);
     n->flops = 2.0 * (double)p.batches * (double)p.m * (double)p.n * (double)p.k;
     n->algorithm = "plain";
     if (left->dtype != RT_FLOAT)
@@ -125,7 +130,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
 
 static void run(const struct rt_call *c, const struct rt_worker *w)
 {
-    const struct rt_product p = product_of(&c->in[A].shape, &c->in[B].shape, &c->out[0].shape);
+    const struct rt_product p = rt_matmul_product(&c->in[A].shape, &c->in[B].shape, &c->out[0].shape);
     if (c->node->state != NULL)
         rt_gemm_run(c, w, c->node->state, &p, NULL);
     else

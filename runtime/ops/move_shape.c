@@ -145,7 +145,8 @@ static bool product(const struct rt_shape *s, int from, int to, int64_t *out)
     for (int i = from; i < to; i++)
         if (!count_times(&c, s->dim[i]))
             return false;
-    return c.power == 0 ? (*out = c.n, true) : rt_mul_i64(c.n, RT_BATCH, out);
+    *out = c.n;
+    return c.power == 0 || rt_mul_i64(c.n, RT_BATCH, out);
 }
 
 static enum rt_status infer_flatten(struct rt_graph *g, struct rt_node *n, struct rt_error *err)

@@ -320,10 +320,12 @@ static struct statistics measure(const struct groups *g, const struct view *v,
     const double count = (double)(g->runs * g->len);
     sum_of *const squares = wide ? squares_double : squares_float;
     struct statistics s = { 0, 1 };
-    if (v->mode == BY_L1) {
-        s.factor = 1 / sum_group(g, x, base, kind, wide ? magnitudes_double : magnitudes_float, 0);
-    } else if (v->mode == BY_L2) {
-        s.factor = 1 / sqrt(sum_group(g, x, base, kind, squares, 0));
+    if (v->mode == BY_L1 || v->mode == BY_L2) {
+        const double norm =
+            v->mode == BY_L2 ? sqrt(sum_group(g, x, base, kind, squares, 0))
+                             : sum_group(g, x, base, kind,
+                                         wide ? magnitudes_double : magnitudes_float, 0);
+        s.factor = norm == 0 ? 0 : 1 / norm; /* zeros stay zeros */
     } else {
         if (v->mode == BY_DEVIATION)
             s.mean = sum_group(g, x, base, kind, wide ? sum_double : sum_float, 0) / count;

@@ -66,16 +66,6 @@ static void add(union rt_chunk *sum, enum rt_kind kind, double by, const void *o
     }
 }
 
-static int64_t matrix_of(const struct rt_product *p, const int64_t *stride, int64_t batch)
-{
-    int64_t at = 0;
-    for (int a = p->batch_rank - 1; a >= 0; a--) {
-        at += batch % p->batch_dim[a] * stride[a];
-        batch /= p->batch_dim[a];
-    }
-    return at;
-}
-
 void rt_product_run(const struct rt_call *c, const struct rt_worker *w, const struct rt_product *p,
                     double alpha, double beta, const struct rt_operand *operand)
 {
@@ -89,8 +79,8 @@ void rt_product_run(const struct rt_call *c, const struct rt_worker *w, const st
         const int64_t row = item / pieces, column = item % pieces * RT_CHUNK;
         const int64_t len = p->n - column < RT_CHUNK ? p->n - column : RT_CHUNK;
         const int64_t batch = row / p->m;
-        const int64_t from = matrix_of(p, p->left_batch, batch) * p->m * p->k + row % p->m * p->left_m;
-        const int64_t to = matrix_of(p, p->right_batch, batch) * p->k * p->n + column * p->right_n;
+        const int64_t from = rt_product_matrix(p, p->left_batch, batch) * p->m * p->k + row % p->m * p->left_m;
+        const int64_t to = rt_product_matrix(p, p->right_batch, batch) * p->k * p->n + column * p->right_n;
         union rt_chunk sum, one, buf;
         for (int64_t i = 0; i < RT_CHUNK; i++)
             sum.u[i] = 0; /* a zero of every kind */

@@ -17,7 +17,7 @@ enum rt_status rt_pass_drop_identity(struct rt_pass_run *r, int node, struct rt_
     if (y->is_output)
         return RT_OK; /* an output keeps a value of its own: x may be an input or constant */
     rt_graph_replace(g, n->out[0], n->in[0]);
-    n->op = NULL;
+    rt_graph_kill(g, node);
     r->changes++;
     return RT_OK;
 }

@@ -52,7 +52,7 @@ static enum rt_status fold_back(struct rt_pass_run *r, int node, const struct af
     n = &g->node[node];
     rt_batchnorm_became(g, n, RT_BN_FOLDED_BACK, before->name, NULL);
     rt_graph_replace(g, n->out[0], n->in[a->data]);
-    n->op = NULL;
+    rt_graph_kill(g, node);
     return RT_OK;
 }
 
@@ -76,7 +76,7 @@ static enum rt_status fold_forward(struct rt_pass_run *r, int node, const struct
         n = &g->node[node];
         rt_batchnorm_became(g, n, RT_BN_FOLDED_FORWARD, g->node[i].name, NULL);
         rt_graph_replace(g, n->out[0], n->in[a->data]);
-        n->op = NULL;
+        rt_graph_kill(g, node);
         return RT_OK;
     }
     return RT_E_UNSUPPORTED;
@@ -105,8 +105,9 @@ static enum rt_status stand_alone(struct rt_pass_run *r, int node, const struct 
     m->in[2] = vt;
     m->out[0] = out;
     m->batchnorm = n->batchnorm;
+    g->value[in].uses++;
     rt_batchnorm_became(g, n, RT_BN_STANDALONE, NULL, why);
-    n->op = NULL;
+    rt_graph_kill(g, node);
     return RT_OK;
 }
 

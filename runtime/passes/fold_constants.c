@@ -1,4 +1,5 @@
 /* Computes what can be known while compiling; infers the type and shape of the rest. */
+#include "runtime/inline.h"
 #include "runtime/ops/eval.h"
 #include "runtime/passes/pass.h"
 
@@ -22,6 +23,14 @@ static bool worth_folding(const struct rt_graph *g, const struct rt_node *n)
     return out <= small || out / 4 <= in;
 }
 
+static bool has_inferred_inputs(const struct rt_graph *g, const struct rt_node *n)
+{
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k] >= 0 && !g->value[n->in[k]].inferred)
+            return false;
+    return true;
+}
+
 static bool is_inferred(const struct rt_graph *g, const struct rt_node *n)
 {
     for (int k = 0; k < n->n_out; k++)
@@ -34,6 +43,12 @@ enum rt_status rt_pass_fold_constants(struct rt_pass_run *r, int node, struct rt
 {
     struct rt_graph *g = r->g;
     struct rt_node *n = &g->node[node];
+    if (rt_can_inline_if(g, node)) {
+        r->changes++;
+        return rt_inline_if(g, node, err);
+    }
+    if (!has_inferred_inputs(g, n))
+        return RT_OK; /* behind what has just been put in: next round */
     if (!is_inferred(g, n)) {
         enum rt_status s = n->op->infer(g, n, err);
         if (s != RT_OK)

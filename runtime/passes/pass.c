@@ -35,7 +35,11 @@ enum rt_status rt_passes_run(struct rt_graph *g, const struct rt_options *option
                              struct rt_error *err)
 {
     struct rt_pass_run r = { .g = g, .options = options, .threads = threads };
-    enum rt_status s = run_pass(rt_pass_fold_constants, &r, err);
+    enum rt_status s = RT_OK;
+    do {
+        r.changes = 0;
+        s = run_pass(rt_pass_fold_constants, &r, err);
+    } while (s == RT_OK && r.changes > 0);
     if (s == RT_OK)
         s = rt_record_batchnorms(g, err);
     for (int round = 0; s == RT_OK && round < MAX_ROUNDS; round++) {

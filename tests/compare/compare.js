@@ -104,7 +104,7 @@ async function timeOrt(session, feed, seconds) {
 function timeConvd(o, model, batch, threads) {
   const text = execFileSync(o.convd, ['bench', model, '--batch', String(batch), '--threads',
     String(threads), '--seconds', String(o.seconds), '--json'], { encoding: 'utf8' });
-  return JSON.parse(text).cases[0].median_ms;
+  return JSON.parse(text).results[0].median_seconds * 1e3;
 }
 
 // Largest difference as a share of the output's range.

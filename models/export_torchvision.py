@@ -1,0 +1,43 @@
+#!/usr/bin/python3
+"""Exports torchvision's classification networks, by name, to folders that convd serves."""
+
+import re
+import sys
+
+import torchvision.models as zoo
+
+import export_common
+
+
+def names():
+    return zoo.list_models(module=zoo)
+
+
+def _sized(name, size):
+    """What makes a network for that size, of those that are built for one."""
+    if size is None:
+        return {}
+    if name.startswith("vit_"):
+        return {"image_size": size}
+    if name.startswith("maxvit"):
+        return {"input_size": (size, size)}
+    return {}
+
+
+def load(name, pretrained, size):
+    """The Network of that name, with trained or with fresh weights. size: of its input; None: that
+    of its weights."""
+    weights = zoo.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    module = zoo.get_model(name, weights=weights if pretrained else None, **_sized(name, size))
+    trained, resize_to = preset.crop_size[0], preset.resize_size[0]
+    side = size or trained
+    # GoogLeNet's and Inception's preset is the usual one: with trained weights they undo it inside.
+    return export_common.Network(
+        name=name, module=module, side=side, resize_to=round(resize_to * side / trained),
+        filter=re.sub(".*[.]", "", str(preset.interpolation)).lower(),
+        mean=preset.mean, std=preset.std, labels=weights.meta.get("categories"))
+
+
+if __name__ == "__main__":
+    sys.exit(export_common.main("torchvision", __doc__, names, load))
