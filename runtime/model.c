@@ -112,6 +112,10 @@ static enum rt_status find_mode(struct rt_model *m, struct rt_error *err)
     bool shaped = has_free_dims(m, is_free);
     struct rt_error first = { .status = RT_OK };
     enum rt_status s = RT_E_UNSUPPORTED;
+    if (m->options.any_shape) {
+        m->mode = RT_MODE_INTERPRETED;
+        return RT_OK;
+    }
     if (is_free || is_one)
         s = compile_with(m, RT_BATCH, &m->program, &first);
     if (s == RT_OK) {
@@ -402,6 +406,14 @@ const struct rt_layer *rt_model_layer(const struct rt_model *m, int i)
     return &m->program->layer[i];
 }
 
+static bool rounds(const struct rt_graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++)
+        if ((g->node[i].op->traits & RT_OP_ROUNDS) != 0)
+            return true;
+    return false;
+}
+
 static size_t planned_bytes(const struct rt_program *p, int batch)
 {
     struct rt_plan plan = { .bytes = 0 };
@@ -427,6 +439,7 @@ void rt_model_info(const struct rt_model *m, struct rt_model_info *info)
         .activation_bytes_one = p != NULL ? planned_bytes(p, 1) : 0,
         .unplanned_bytes = p != NULL ? p->plan.unplanned : 0,
         .dynamic = m->mode == RT_MODE_SHAPED || m->mode == RT_MODE_INTERPRETED,
+        .rounds = rounds(m->src),
         .isa = rt_isa(),
         .batch_note = m->batch_note,
     };

@@ -76,6 +76,7 @@ static enum rt_status prepare(struct rt_program *p, const struct rt_program_opti
                                                      "the packed weights need more memory than "
                                                      "the model's limit allows")
                                            : s;
+        p->g->random |= (n->op->traits & RT_OP_RANDOM) != 0;
         p->flops += n->flops;
         p->weight_bytes += n->weight_bytes;
     }

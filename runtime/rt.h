@@ -23,6 +23,8 @@ struct rt_options {
     int max_batch;        /* samples a run may hold; 0: 8. Models without a batch axis ignore it */
     size_t memory_limit;  /* bytes of weights, constants and activations; 0: 4 GiB */
     bool exact;           /* no algorithm that reorders sums */
+    bool any_shape;       /* take the inputs' declared sizes for hints: whatever is fed is run node by
+                             node, slowly */
     bool allow_batch_statistics; /* accept BatchNormalization with training_mode = 1 */
     enum rt_batchnorm_mode batchnorm;
     const char *folder;   /* where external tensor data may be read from; NULL: nowhere */
@@ -131,10 +133,14 @@ struct rt_model_info {
     size_t activation_bytes_one;  /* the same for one sample */
     size_t unplanned_bytes;       /* activations at max_batch if no memory were used twice */
     bool dynamic;                 /* has free dimensions beside the batch */
+    bool rounds;                  /* computes in integers made by rounding (quantised) */
     const char *isa;              /* kernels in use: "avx2", ... */
     const char *batch_note;       /* why the batch axis is not free; NULL when it is */
 };
 void rt_model_info(const struct rt_model *m, struct rt_model_info *info);
+
+/* Whether the last run drew random numbers (Dropout in training mode), so that no two are alike. */
+bool rt_session_is_random(const struct rt_session *s);
 
 /* Seconds that each layer took in the session's last run; n of them, as rt_model_n_layers().
  * Off until asked for; costs two clock readings a layer. */

@@ -192,8 +192,8 @@ static enum rt_status check_input(const struct rt_model *m, int i, const struct 
     if (t->dtype != io->dtype)
         return rt_fail(err, RT_E_INVALID, "input '%s' has type %s, the model wants %s", io->name,
                        rt_dtype_name(t->dtype), rt_dtype_name(io->dtype));
-    bool fits = t->shape.rank == io->shape.rank;
-    for (int k = 0; fits && k < t->shape.rank; k++)
+    bool fits = m->options.any_shape || t->shape.rank == io->shape.rank;
+    for (int k = 0; fits && !m->options.any_shape && k < t->shape.rank; k++)
         fits = t->shape.dim[k] == io->shape.dim[k] ||
                (io->shape.dim[k] < 0 && t->shape.dim[k] >= 0 && !rt_is_batched(t->shape.dim[k]));
     size_t bytes;
@@ -299,6 +299,12 @@ void rt_session_destroy(struct rt_session *s)
     rt_free(s->sample_in);
     rt_model_release(s->model);
     rt_free(s);
+}
+
+bool rt_session_is_random(const struct rt_session *s)
+{
+    return s->holder != NULL ? s->holder->random
+                             : s->bound.program != NULL && s->bound.program->g->random;
 }
 
 void rt_session_profile(struct rt_session *s, bool on)

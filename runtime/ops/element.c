@@ -23,8 +23,7 @@ enum rt_kind rt_kind_of(enum rt_dtype t)
     }
 }
 
-/* Whether memory of that type is already an array of that kind. */
-static bool is_stored_as(enum rt_dtype dtype, enum rt_kind kind)
+bool rt_is_stored_as(enum rt_dtype dtype, enum rt_kind kind)
 {
     return (dtype == RT_FLOAT && kind == RT_KIND_FLOAT) ||
            (dtype == RT_DOUBLE && kind == RT_KIND_DOUBLE) ||
@@ -146,7 +145,7 @@ void *rt_element_at(const struct rt_tensor *t, int64_t at)
 
 const void *rt_load(const struct rt_tensor *t, int64_t at, int64_t n, enum rt_kind kind, void *buf)
 {
-    if (is_stored_as(t->dtype, kind))
+    if (rt_is_stored_as(t->dtype, kind))
         return rt_element_at(t, at);
     rt_load_elements(buf, kind, t->dtype, rt_element_at(t, at), 1, n);
     return buf;
@@ -154,12 +153,12 @@ const void *rt_load(const struct rt_tensor *t, int64_t at, int64_t n, enum rt_ki
 
 void *rt_target(const struct rt_tensor *t, int64_t at, enum rt_kind kind, void *buf)
 {
-    return is_stored_as(t->dtype, kind) ? rt_element_at(t, at) : buf;
+    return rt_is_stored_as(t->dtype, kind) ? rt_element_at(t, at) : buf;
 }
 
 void rt_store(const struct rt_tensor *t, int64_t at, int64_t n, enum rt_kind kind, const void *buf)
 {
-    if (!is_stored_as(t->dtype, kind))
+    if (!rt_is_stored_as(t->dtype, kind))
         rt_store_elements(t->dtype, rt_element_at(t, at), 1, buf, kind, n);
 }
 
@@ -237,7 +236,7 @@ const void *rt_operand_load(const struct rt_operand *o, int64_t at, int64_t n, e
         if (o->stride[last] == 0) {
             rt_load_elements(y, kind, o->t.dtype, rt_element_at(&o->t, from), 1, 1);
             repeat(y, kind, run);
-        } else if (is_stored_as(o->t.dtype, kind)) {
+        } else if (rt_is_stored_as(o->t.dtype, kind)) {
             memcpy(y, rt_element_at(&o->t, from), (size_t)run * size);
         } else {
             rt_load_elements(y, kind, o->t.dtype, rt_element_at(&o->t, from), 1, run);

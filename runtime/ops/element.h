@@ -16,6 +16,9 @@ enum rt_kind {
 /* The kind that elements of that type are computed in. */
 enum rt_kind rt_kind_of(enum rt_dtype t);
 
+/* Whether memory of that type is already an array of that kind. */
+bool rt_is_stored_as(enum rt_dtype dtype, enum rt_kind kind);
+
 /* Work goes through buffers of this many elements, which stay in the first cache. */
 #define RT_CHUNK 1024
 union rt_chunk {

@@ -137,6 +137,7 @@ enum rt_status rt_eval(struct rt_graph *g, int i, int threads, struct rt_error *
     for (int k = 0; k < n->n_in; k++)
         in[k] = rt_graph_tensor(g, n->in[k]);
     s = make_outputs(g, n, out, err);
+    g->random |= (n->op->traits & RT_OP_RANDOM) != 0;
     if (s == RT_OK && n->op->run != NULL)
         s = run_node(g, n, in, out, threads, err);
     if (s == RT_OK) {

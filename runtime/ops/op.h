@@ -27,6 +27,8 @@ enum {
                                 data NULL */
     RT_OP_DIMS = 1 << 7,     /* linear on integers: with multiples of RT_BATCH among them the result
                                 is right for every batch, so it may be folded (Add, Gather ...) */
+    RT_OP_ROUNDS = 1 << 10, /* rounds reals to integers (QuantizeLinear): an input that lies between
+                               two of them may go either way in another implementation */
     RT_OP_PROBABILITY = 1 << 9, /* its outputs are probabilities (Softmax, Sigmoid) */
     RT_OP_DIMS_ONE = 1 << 8, /* the same, if they are in one input only and, where the operator has
                                 but one, in one element (Mul, ReduceProd) */

@@ -223,7 +223,8 @@ static void run_dynamic(const struct rt_call *c, const struct rt_worker *w)
 
 #define OPERATOR(x, version)                                                                       \
     const struct rt_op rt_op_##x = { .name = #x, .since = version, .min_in = 2, .max_in = 3,       \
-                                     .min_out = 1, .max_out = 1, .infer = infer, .run = run };
+                                     .min_out = 1, .max_out = 1, .traits = RT_OP_ROUNDS,            \
+                                     .infer = infer, .run = run };
 
 OPERATOR(DequantizeLinear, 10)
 OPERATOR(QuantizeLinear, 10)

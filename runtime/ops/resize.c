@@ -241,29 +241,23 @@ static bool changes(const struct rt_resize *r, const struct rt_resize_axis *a)
            r->coordinates == RT_RESIZE_TF_HALF_PIXEL_FOR_NN;
 }
 
-/* The last axis first: while enlarging, most of the work is then moving whole rows. lanes: elements
- * behind the last axis, the channels of a block. */
-static enum rt_status plan_passes(struct rt_build *b, struct rt_node *n, struct state *s,
-                                  int64_t lanes, struct rt_error *err)
+/* The last axis first: while enlarging, most of the work is then moving whole rows. shape is the
+ * input's, its channels rounded up where the layout is blocked. */
+static enum rt_status plan_passes(struct rt_build *b, struct rt_node *n, struct rt_shape shape,
+                                  struct state *s, struct rt_error *err)
 {
     const struct rt_value *x = rt_in(b->g, n, 0);
     struct rt_resize_axis axis[RT_MAX_RANK];
-    struct rt_shape shape = x->shape;
-    s->kind = s->resize.mode == RT_RESIZE_NEAREST || rt_dtype_is_float(x->dtype)
-                  ? rt_kind_of(x->dtype)
-                  : RT_KIND_DOUBLE;
-    for (int i = shape.rank - 1; i >= -1; i--) {
-        const struct rt_shape now = rt_shape_at(&shape, b->max_batch);
-        size_t len;
-        if (!rt_shape_bytes(&now, RT_DOUBLE, &len) || !rt_mul_size(len, (size_t)lanes, &len))
-            return rt_node_fail(err, RT_E_LIMIT, n, "the result is too large");
-        s->buf_len = len > s->buf_len ? rt_align_up(len) : s->buf_len;
-        if (i == shape.rank - 1) {
-            enum rt_status status = measure(b->g, n, &x->shape, &s->resize, axis, err);
-            if (status != RT_OK)
-                return status;
-        }
-        if (i < 0 || axis[i].in == 0 || rt_is_batched(axis[i].in) || !changes(&s->resize, &axis[i]))
+    enum rt_status status = measure(b->g, n, &x->shape, &s->resize, axis, err);
+    if (status != RT_OK)
+        return status;
+    s->kind = s->resize.mode == RT_RESIZE_NEAREST ? rt_kind_of(x->dtype)
+              : x->dtype == RT_DOUBLE || !rt_dtype_is_float(x->dtype) ? RT_KIND_DOUBLE
+                                                                      : RT_KIND_FLOAT;
+    struct rt_shape at_most = rt_shape_at(&shape, b->max_batch);
+    int64_t most = rt_shape_numel(&at_most);
+    for (int i = shape.rank - 1; i >= 0; i--) {
+        if (axis[i].in == 0 || rt_is_batched(axis[i].in) || !changes(&s->resize, &axis[i]))
             continue;
         struct pass *p = &s->pass[s->n_passes++];
         p->axis = i;
@@ -271,9 +265,201 @@ static enum rt_status plan_passes(struct rt_build *b, struct rt_node *n, struct 
         p->out = axis[i].out;
         if (!rt_resize_make_table(&p->table, &s->resize, &axis[i], b->arena))
             return rt_graph_nomem(b->g, err);
-        shape.dim[i] = p->out;
+        at_most.dim[i] = p->out;
+        int64_t count;
+        if (!rt_shape_count(&at_most, &count) || count > INT64_MAX / 64)
+            return rt_node_fail(err, RT_E_LIMIT, n, "the result is too large");
+        most = count > most ? count : most;
     }
+    s->buf_len = rt_align_up((size_t)most * sizeof(double));
     n->scratch = 2 * s->buf_len;
     n->state = s;
     return RT_OK;
 }
+
+static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_error *err)
+{
+    struct state *s = rt_arena_alloc(b->arena, sizeof *s);
+    if (s == NULL)
+        return rt_graph_nomem(b->g, err);
+    return plan_passes(b, n, rt_in(b->g, n, 0)->shape, s, err);
+}
+
+static void run_pass(const struct pass *p, const struct state *s, int64_t outer, const char *from,
+                     char *to, const struct rt_worker *w)
+{
+    static void (*const row[RT_N_KINDS])(const struct pass *, int64_t, const void *, void *) = {
+        row_float, row_double, row_int, row_uint
+    };
+    static void (*const line[RT_N_KINDS])(const struct pass *, const void *, void *) = {
+        line_float, line_double, line_int, line_uint
+    };
+    static void (*const fill[RT_N_KINDS])(void *, double, int64_t) = { fill_float, fill_double,
+                                                                       fill_int, fill_uint };
+    const size_t size = s->kind == RT_KIND_FLOAT ? sizeof(float) : sizeof(double);
+    const size_t from_step = (size_t)(p->in * p->inner) * size;
+    const size_t row_len = (size_t)p->inner * size;
+    const bool *outside = p->table.outside;
+    /* Rows of a line are too short to be shared. */
+    const bool whole = p->inner == 1;
+    int64_t i, end;
+    rt_worker_share(w, whole ? outer : outer * p->out, 1, &i, &end);
+    for (; i < end; i++) {
+        const int64_t o = whole ? i : i / p->out, first = whole ? 0 : i % p->out;
+        char *y = to + (size_t)(o * p->out + first) * row_len;
+        if (whole)
+            line[s->kind](p, from + (size_t)o * from_step, y);
+        else
+            row[s->kind](p, first, from + (size_t)o * from_step, y);
+        for (int64_t j = 0; outside != NULL && j < (whole ? p->out : 1); j++)
+            if (outside[first + j])
+                fill[s->kind](y + (size_t)j * row_len, (double)s->resize.extrapolation, p->inner);
+    }
+}
+
+/* Elements computed in double into a type of integers: cut towards zero, and to what it holds. */
+static void store_clamped(const struct rt_tensor *y, const double *x, int64_t at, int64_t n)
+{
+    const int bits = 8 * (int)rt_dtype_size(y->dtype);
+    const bool is_signed = y->dtype == RT_INT8 || y->dtype == RT_INT16 || y->dtype == RT_INT32;
+    const double low = is_signed ? -ldexp(1, bits - 1) : 0;
+    const double high = ldexp(1, is_signed ? bits - 1 : bits) - 1;
+    double buf[RT_CHUNK];
+    for (int64_t i = 0; i < n; i++)
+        buf[i] = x[i] < low ? low : x[i] > high ? high : x[i];
+    rt_store_elements(y->dtype, rt_element_at(y, at), 1, buf, RT_KIND_DOUBLE, n);
+}
+
+static void store_result(const struct state *s, const struct rt_tensor *y, const void *from,
+                         const struct rt_worker *w)
+{
+    const bool narrow = s->kind == RT_KIND_DOUBLE && !rt_dtype_is_float(y->dtype) &&
+                        rt_dtype_size(y->dtype) < 8;
+    const struct rt_tensor source = { s->kind == RT_KIND_FLOAT    ? RT_FLOAT
+                                      : s->kind == RT_KIND_DOUBLE ? RT_DOUBLE
+                                                                  : RT_INT64,
+                                      y->shape, (void *)(uintptr_t)from };
+    int64_t at, end;
+    rt_worker_share(w, rt_shape_numel(&y->shape), 64, &at, &end);
+    for (int64_t n; at < end; at += n) {
+        n = end - at < RT_CHUNK ? end - at : RT_CHUNK;
+        const void *x = rt_element_at(&source, at);
+        if (narrow)
+            store_clamped(y, x, at, n);
+        else
+            rt_store_elements(y->dtype, rt_element_at(y, at), 1, x, s->kind, n);
+    }
+}
+
+static void convert_input(const struct state *s, const struct rt_tensor *x, char *to,
+                          const struct rt_worker *w)
+{
+    const size_t size = s->kind == RT_KIND_FLOAT ? sizeof(float) : sizeof(double);
+    int64_t at, end;
+    rt_worker_share(w, rt_shape_numel(&x->shape), 64, &at, &end);
+    rt_load_elements(to + (size_t)at * size, s->kind, x->dtype, rt_element_at(x, at), 1, end - at);
+}
+
+static void run_on(const struct rt_call *c, const struct rt_tensor *x, const struct rt_tensor *y,
+                   const struct rt_worker *w)
+{
+    const struct state *s = c->node->state;
+    char *buf[2] = { c->scratch, (char *)c->scratch + s->buf_len };
+    const char *from = x->data;
+    struct rt_shape shape = x->shape;
+    int next = 0;
+    if (rt_shape_numel(&y->shape) == 0)
+        return;
+    if (!rt_is_stored_as(x->dtype, s->kind)) {
+        convert_input(s, x, buf[next], w);
+        from = buf[next];
+        next = 1 - next;
+        rt_worker_barrier(w);
+    }
+    for (int k = 0; k < s->n_passes; k++) {
+        struct pass p = s->pass[k];
+        p.inner = rt_shape_range(&shape, p.axis + 1, shape.rank);
+        const bool last = k == s->n_passes - 1 && rt_is_stored_as(y->dtype, s->kind);
+        char *to = last ? y->data : buf[next];
+        run_pass(&p, s, rt_shape_range(&shape, 0, p.axis), from, to, w);
+        shape.dim[p.axis] = p.out;
+        if (last)
+            return;
+        from = to;
+        next = 1 - next;
+        rt_worker_barrier(w);
+    }
+    store_result(s, y, from, w);
+}
+
+static void run(const struct rt_call *c, const struct rt_worker *w)
+{
+    run_on(c, &c->in[0], &c->out[0], w);
+}
+
+/* --- the blocked form ------------------------------------------------------------------------- */
+
+/* Whether channels surely stay as they are: their number does, so only a factor that rounds to the
+ * same number could still move them. */
+static bool leaves_channels(const struct rt_graph *g, const struct rt_node *n)
+{
+    const int64_t *axes;
+    const int n_axes = rt_attr_ints(n, "axes", &axes);
+    const struct rt_attr *attr = rt_attr(n, "scales");
+    const int input = n->op->name[0] == 'R' && n->opset >= 11 ? 2 : 1;
+    const float *scales = attr != NULL && attr->type == RT_ATTR_FLOATS ? attr->floats : NULL;
+    if (rt_has_in(n, input) && rt_shape_numel(&g->value[n->in[input]].shape) > 0) {
+        if (g->value[n->in[input]].dtype != RT_FLOAT)
+            return false;
+        scales = g->value[n->in[input]].data;
+    }
+    for (int i = 0; i < n_axes; i++)
+        if ((axes[i] >= 0 && axes[i] < 2) || axes[i] < -2)
+            return false;
+    return scales == NULL || n_axes > 0 || (scales[0] == 1 && scales[1] == 1);
+}
+
+static bool can_block(const struct rt_graph *g, const struct rt_node *n)
+{
+    const struct rt_value *x = &g->value[n->in[0]], *y = &g->value[n->out[0]];
+    return x->dtype == RT_FLOAT && x->shape.rank == 4 && x->shape.dim[0] == y->shape.dim[0] &&
+           x->shape.dim[1] == y->shape.dim[1] && leaves_channels(g, n) &&
+           strncmp(rt_attr_string(n, "coordinate_transformation_mode", ""), "tf_", 3) != 0;
+}
+
+static bool reads_plain(const struct rt_graph *g, const struct rt_node *n, int i)
+{
+    (void)g, (void)n;
+    return i > 0;
+}
+
+static enum rt_status prepare_blocked(struct rt_build *b, struct rt_node *n, struct rt_error *err)
+{
+    struct state *s = rt_arena_alloc(b->arena, sizeof *s);
+    if (s == NULL)
+        return rt_graph_nomem(b->g, err);
+    const int block = rt_kernels()->block;
+    struct rt_shape shape = rt_in(b->g, n, 0)->shape;
+    shape.dim[1] = (shape.dim[1] + block - 1) / block * block;
+    return plan_passes(b, n, shape, s, err);
+}
+
+static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
+{
+    const struct rt_tensor x = rt_blocked_view(&c->in[0]);
+    const struct rt_tensor y = rt_blocked_view(&c->out[0]);
+    run_on(c, &x, &y, w);
+}
+
+#define COMMON(x, most)                                                                            \
+    .name = #x, .min_in = 1, .max_in = most, .min_out = 1, .max_out = 1,                           \
+    .traits = RT_OP_READS_SHAPE, .infer = infer
+#define OPERATOR(x, version, most)                                                                 \
+    static const struct rt_op x##_blocked = { COMMON(x, most), .since = version,                   \
+                                              .prepare = prepare_blocked, .run = run_blocked };    \
+    const struct rt_op rt_op_##x = { COMMON(x, most), .since = version, .prepare = prepare,        \
+                                     .run = run, .can_block = can_block,                           \
+                                     .reads_plain = reads_plain, .blocked = &x##_blocked };
+
+OPERATOR(Resize, 10, 4)
+OPERATOR(Upsample, 1, 2)

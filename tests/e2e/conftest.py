@@ -1,0 +1,35 @@
+"""Fixtures: one server for the tests that leave it as it is, and one for each that does not."""
+
+import pytest
+
+import serving
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    return serving.write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def server(models):
+    """Serves models/fashion (the default model) and the tests' own."""
+    s = serving.Server(serving.ROOT / "models" / "fashion", models)
+    yield s
+    assert s.stop() == 0, "".join(s.log)
+
+
+@pytest.fixture
+def serve(models):
+    """Starts a server with these arguments; without a path among them it gets the tests' models."""
+    started = []
+
+    def start(*args, paths=None, env=None):
+        s = serving.Server(*(paths if paths is not None else [models]), *args, env=env)
+        started.append(s)
+        return s
+
+    yield start
+    for s in started:
+        if s.process.poll() is None:
+            s.process.kill()
+            s.stop()
