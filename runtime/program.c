@@ -28,6 +28,17 @@ static void set_inputs(struct rt_graph *g, const struct rt_shape *inputs)
     }
 }
 
+/* A number of the file's own that would be taken for a multiple of the batch is no dimension that
+ * any memory holds. */
+static enum rt_status check_file_constants(const struct rt_graph *g, struct rt_error *err)
+{
+    for (int v = 0; v < g->n_values; v++)
+        if (rt_holds_batch(g, v))
+            return rt_fail(err, RT_E_LIMIT, "constant '%s' holds an integer of 2^39 or more, which "
+                           "no dimension can be", g->value[v].name);
+    return RT_OK;
+}
+
 /* A node that runs must not take "a multiple of the batch" for a number. */
 static enum rt_status check_batch_constants(const struct rt_graph *g, struct rt_error *err)
 {
@@ -169,7 +180,9 @@ enum rt_status rt_program_compile(const struct rt_graph *src, const struct rt_sh
     }
     set_inputs(p->g, inputs);
     p->max_batch = p->g->batched ? how->max_batch : 1;
-    s = rt_passes_run(p->g, how->options, how->threads, err);
+    s = check_file_constants(p->g, err);
+    if (s == RT_OK)
+        s = rt_passes_run(p->g, how->options, how->threads, err);
     if (s == RT_OK)
         s = check_batch_constants(p->g, err);
     if (s == RT_OK)

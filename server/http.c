@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@ struct sv_http {
     int port;
     atomic_bool closing;  /* quiesced */
     atomic_bool stopping; /* nothing is dispatched any more */
-    atomic_int in_flight; /* exchanges that exist */
+    atomic_int in_flight; /* exchanges that were dispatched */
     atomic_int inside;    /* threads where stopping must not overtake them */
 };
 
@@ -82,12 +83,19 @@ static void woken(struct sv_request *req)
     atomic_fetch_sub(&h->inside, 1);
 }
 
-static void client_gone(struct sv_watched *w)
+static void gone_while_asleep(struct sv_watched *w)
 {
     struct exchange *x =
         (struct exchange *)(void *)((char *)w - offsetof(struct exchange, watched));
     if (x->req.work->cancel != NULL)
         x->req.work->cancel(x->req.state);
+}
+
+/* libmicrohttpd does not see a connection's end that came together with the last bytes (its epoll
+ * is edge-triggered, and a read that is not filled counts as the last one). This is a new edge. */
+static void gone_while_sending(struct sv_watched *w)
+{
+    shutdown(w->fd, SHUT_RDWR);
 }
 
 static int socket_of(struct MHD_Connection *c)
@@ -132,6 +140,7 @@ static enum MHD_Result finish(struct exchange *x)
 static enum MHD_Result dispatch(struct exchange *x)
 {
     struct sv_http *h = x->http;
+    sv_watch_remove(h->watch, &x->watched);
     if (x->body != NULL)
         x->body[x->req.body_len] = '\0';
     x->req.body = x->body != NULL ? x->body : "";
@@ -140,7 +149,7 @@ static enum MHD_Result dispatch(struct exchange *x)
         return answer(x);
     if (atomic_load(&x->phase) == WOKEN)
         return finish(x);
-    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = client_gone };
+    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = gone_while_asleep };
     sv_watch_add(h->watch, &x->watched);
     MHD_suspend_connection(x->connection);
     int awake = AWAKE;
@@ -154,6 +163,7 @@ static enum MHD_Result dispatch_unless_stopping(struct exchange *x)
 {
     struct sv_http *h = x->http;
     x->dispatched = true;
+    atomic_fetch_add(&h->in_flight, 1);
     atomic_fetch_add(&h->inside, 1);
     enum MHD_Result r = atomic_load(&h->stopping) ? MHD_NO : dispatch(x);
     atomic_fetch_sub(&h->inside, 1);
@@ -212,7 +222,6 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     if (x == NULL)
         return MHD_NO;
     *out = x;
-    atomic_fetch_add(&h->in_flight, 1);
     x->http = h;
     x->connection = c;
     x->req.method = method;
@@ -226,13 +235,15 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     if (declared != NULL) {
         unsigned long long len = strtoull(declared, NULL, 10); /* libmicrohttpd checked its form */
         if (len > h->options.max_body) {
-            x->dispatched = x->refused = true;
+            x->refused = true;
             reply_too_large(x);
             sv_response_header(&x->req.response, "Connection", "close");
             return answer(x);
         }
         x->body_limit = (size_t)len;
     }
+    x->watched = (struct sv_watched){ .fd = socket_of(c), .gone = gone_while_sending };
+    sv_watch_add(h->watch, &x->watched);
     return MHD_YES;
 }
 
@@ -273,10 +284,12 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
         if (fd >= 0)
             sv_watch_linger(h->watch, fd);
     }
+    bool was_counted = x->dispatched;
     sv_request_reset(&x->req);
     rt_free(x->body);
     rt_free(x);
-    atomic_fetch_sub(&h->in_flight, 1);
+    if (was_counted)
+        atomic_fetch_sub(&h->in_flight, 1);
 }
 
 /* Paths are decoded after they have been split, so that %2F is no separator. */

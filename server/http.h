@@ -26,7 +26,8 @@ struct sv_http_options {
 enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_http **out,
                              struct rt_error *err);
 int sv_http_port(const struct sv_http *h);
-int sv_http_in_flight(const struct sv_http *h); /* requests that were begun and not yet answered */
+/* Requests that have arrived whole and whose answer has not been sent. */
+int sv_http_in_flight(const struct sv_http *h);
 
 /* New connections are refused from here on. Open ones are served on, and closed after each
  * answer. */

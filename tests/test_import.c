@@ -604,7 +604,7 @@ static void refuses_wrong_functions(void **state)
     put_message(&f, 7, call("F", "again", "a", "c"));
     put_message(&m, 25, f);
     refused(m, RT_E_INVALID, "calls itself");
-    refused(doubling_model(40), RT_E_LIMIT, "too many nodes");
+    refused(doubling_model(40), RT_E_LIMIT, "the model");
     struct rt_graph *g;
     assert_int_equal(import(doubling_model(8), &g), RT_OK);
     assert_int_equal(g->n_nodes, 256);

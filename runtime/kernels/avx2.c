@@ -12,6 +12,7 @@
 #include "runtime/kernels/layout.inc"
 #include "runtime/kernels/mac.inc"
 #include "runtime/kernels/depthwise.inc"
+#include "runtime/kernels/winograd.inc"
 
 const struct rt_kernels rt_kernels_avx2 = {
     .name = "avx2",
@@ -20,6 +21,7 @@ const struct rt_kernels rt_kernels_avx2 = {
     LAYOUT_SLOTS,
     MAC_SLOTS,
     DEPTHWISE_SLOTS,
+    WINOGRAD_SLOTS,
 };
 
 #else

@@ -16,6 +16,7 @@
 #include "runtime/kernels/layout.inc"
 #include "runtime/kernels/mac.inc"
 #include "runtime/kernels/depthwise.inc"
+#include "runtime/kernels/winograd.inc"
 
 const struct rt_kernels ISA(rt_kernels) = {
     .name = "avx512",
@@ -24,6 +25,7 @@ const struct rt_kernels ISA(rt_kernels) = {
     LAYOUT_SLOTS,
     MAC_SLOTS,
     DEPTHWISE_SLOTS,
+    WINOGRAD_SLOTS,
 };
 
 #else

@@ -74,6 +74,33 @@ struct rt_depthwise {
     float lo, hi;
 };
 
+/* Winograd's 3x3 convolution makes a tile of m x m outputs, m 2 or 4, from n x n inputs, n = m + 2:
+ * each of the n * n elements of the transformed tile is a matrix product of its own over channels.
+ * Both transforms take a run of tiles that lie side by side in one channel block of one image. */
+struct rt_winograd_in {
+    const float *x; /* [height][width][b] */
+    int64_t height, width;
+    int64_t row, column; /* of the first tile's first input; there are zeros around the plane */
+    size_t tiles;
+    int m;
+    float *v; /* element e of tile t: v[e * v_step + t * b + l] */
+    size_t v_step;
+};
+
+struct rt_winograd_out {
+    const float *z; /* the sums, laid out as v */
+    size_t z_step;
+    int m;
+    const float *bias; /* [b] */
+    float *y;          /* [height][width][b]; of a tile only what lies in it is written */
+    const float *residual; /* the same, added after the bias; NULL: none */
+    int64_t height, width;
+    int64_t row, column; /* of the first tile's first output */
+    size_t tiles;
+    bool clamp; /* min(hi, max(lo, y)) in the end */
+    float lo, hi;
+};
+
 struct rt_kernels {
     const char *name; /* "scalar", "avx2", "avx512" */
     int block;        /* floats of a channel block: the width of a vector, 8 where there is none */
@@ -103,6 +130,10 @@ struct rt_kernels {
     int tile; /* pixels that mac does at once; a row of a multiple of it has no slower rest */
     void (*mac)(const struct rt_mac *m);
     void (*depthwise)(const struct rt_depthwise *d);
+    void (*winograd_input)(const struct rt_winograd_in *t);
+    void (*winograd_output)(const struct rt_winograd_out *t);
+    /* u[e * u_step + l], e in 0..n * n - 1, from the weights w[3][3][b] of b output channels. */
+    void (*winograd_weights)(float *u, size_t u_step, const float *w, int m);
 };
 
 /* The levels, each in the file of its name; the last two on x86-64 only. */

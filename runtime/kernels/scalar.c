@@ -11,6 +11,7 @@
 #include "runtime/kernels/layout.inc"
 #include "runtime/kernels/mac.inc"
 #include "runtime/kernels/depthwise.inc"
+#include "runtime/kernels/winograd.inc"
 
 const struct rt_kernels rt_kernels_scalar = {
     .name = "scalar",
@@ -19,4 +20,5 @@ const struct rt_kernels rt_kernels_scalar = {
     LAYOUT_SLOTS,
     MAC_SLOTS,
     DEPTHWISE_SLOTS,
+    WINOGRAD_SLOTS,
 };

@@ -7,6 +7,9 @@
 /* Constants that hold dimensions are short; longer ones are data. */
 #define MAX_DIMS 4096
 
+/* Past this a number means "to the end" (INT64_MAX, INT64_MIN), not a dimension. */
+#define SENTINEL ((int64_t)1 << 60)
+
 /* How many elements of value v are multiples of the batch rather than numbers. */
 static int64_t count_batched(const struct rt_graph *g, const struct rt_value *v)
 {
@@ -15,8 +18,7 @@ static int64_t count_batched(const struct rt_graph *g, const struct rt_value *v)
         return 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t x = ((const int64_t *)v->data)[i];
-        /* INT64_MAX and its like mean "to the end", not a dimension. */
-        count += rt_is_batched(x) && x % RT_BATCH == 0;
+        count += rt_is_batched(x) && x > -SENTINEL && x < SENTINEL;
     }
     return count;
 }

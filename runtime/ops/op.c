@@ -143,6 +143,9 @@ enum rt_status rt_set_out(struct rt_graph *g, struct rt_node *n, int i, enum rt_
                                     rt_shape_text(&one, text));
             continue;
         }
+        if (!g->batched)
+            return rt_node_fail(err, RT_E_LIMIT, n, "an output dimension of %lld is too large",
+                                (long long)d);
         if (d < 0 || d % RT_BATCH != 0)
             return rt_node_fail(err, RT_E_UNSUPPORTED, n,
                                 "dimension %d of the output is no multiple of the batch", k);

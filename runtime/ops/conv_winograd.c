@@ -1,0 +1,330 @@
+/* Winograd's algorithm on channel-blocked tensors.
+ *
+ * Tiles of all images are numbered in one row. Some tiles of input are transformed into v, each of
+ * the n * n elements of a transformed tile is a matrix product of its own, [tiles x channels] by
+ * [channels x maps], and each panel's sums z are transformed back while they are in cache:
+ *
+ *      v[element][block][tile][b]  x  u[panel][element][channel][maps of the panel]
+ *                                  =  z[panel of a group][element][block of the panel][tile][b]
+ *
+ * A worker either does a share of the tiles for all panels, with v its own, or the team shares one
+ * v and splits what there is to do with it, panels times tiles. */
+#include "runtime/ops/conv_winograd.h"
+#include "runtime/ops/steps.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Floats of v that a worker has, which its second cache can hold beside a piece of the weights ... */
+#define V_FLOATS (192 * 1024)
+/* ... but no fewer tiles than make it worth to stream the weights past them ... */
+#define FEW_TILES 24
+/* ... and no more than these. */
+#define MOST_TILES 168
+/* Floats of z that a worker has. */
+#define Z_FLOATS (64 * 1024)
+#define MOST_ELEMENTS 36
+#define MAX_BLOCK 16
+
+struct rt_winograd {
+    struct rt_conv c;
+    int m, elements;        /* n * n */
+    int64_t rows, columns;  /* of tiles in an image */
+    int64_t outer, last_lanes; /* blocks of input channels; channels of the last */
+    int64_t blocks, panels; /* of output channels */
+    int64_t tiles;          /* that a worker has room for */
+    int64_t group;          /* panels that are done at once with so many tiles */
+    const float *bias;
+    float *u;
+    size_t u_panel;            /* floats of a panel of two blocks */
+    size_t v_floats, z_floats; /* of a worker */
+};
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The distance of elements that have so many floats each: an odd number of cache lines, since
+ * transforms go over all elements at a time, and powers of two would share a few sets of a cache. */
+static size_t element_step(int64_t floats)
+{
+    return ((size_t)ceil_div(floats, 16) | 1) * 16;
+}
+
+/* --- preparing --------------------------------------------------------------------------- */
+
+int rt_winograd_tile(const struct rt_conv *c)
+{
+    if (c->groups != 1 || c->kernel[0] != 1 || c->kernel[1] != 3 || c->kernel[2] != 3 ||
+        c->in[0] != 1 || c->stride[1] != 1 || c->stride[2] != 1 || c->dilation[1] != 1 ||
+        c->dilation[2] != 1 || c->channels < 16 || c->maps < 16)
+        return 0;
+    return 4;
+}
+
+static void pack(struct rt_winograd *s, const float *w)
+{
+    const struct rt_kernels *k = rt_kernels();
+    const int64_t block = k->block;
+    float taps[9 * MAX_BLOCK];
+    for (int64_t panel = 0; panel < s->panels; panel++) {
+        const int64_t width = least(2, s->blocks - 2 * panel) * block;
+        const size_t step = (size_t)(s->c.channels * width);
+        for (int64_t at = 0; at < width; at += block) {
+            const int64_t map = panel * 2 * block + at;
+            const int64_t maps = least(block, s->c.maps - map);
+            memset(taps, 0, sizeof taps);
+            for (int64_t ch = 0; ch < s->c.channels; ch++) {
+                for (int64_t l = 0; l < maps; l++)
+                    for (int64_t i = 0; i < 9; i++)
+                        taps[i * block + l] = w[((map + l) * s->c.channels + ch) * 9 + i];
+                k->winograd_weights(s->u + (size_t)panel * s->u_panel + ch * width + at, step, taps,
+                                    s->m);
+            }
+        }
+    }
+}
+
+struct rt_winograd *rt_winograd_prepare(struct rt_build *b, struct rt_node *n,
+                                        const struct rt_conv *c, int m, const float *w,
+                                        const float *bias, struct rt_error *err)
+{
+    const int64_t block = rt_kernels()->block;
+    struct rt_winograd *s = rt_arena_alloc(b->arena, sizeof *s);
+    char *algorithm = rt_arena_alloc(b->arena, 32);
+    if (s == NULL || algorithm == NULL) {
+        rt_fail_nomem(err, sizeof *s);
+        return NULL;
+    }
+    s->c = *c;
+    s->m = m;
+    s->elements = (m + 2) * (m + 2);
+    s->rows = ceil_div(c->out[1], m);
+    s->columns = ceil_div(c->out[2], m);
+    s->outer = ceil_div(c->channels, block);
+    s->last_lanes = c->channels - (s->outer - 1) * block;
+    s->blocks = ceil_div(c->maps, block);
+    s->panels = ceil_div(s->blocks, 2);
+    s->tiles = V_FLOATS / (s->elements * s->outer * block);
+    s->tiles = least(MOST_TILES, most(FEW_TILES, s->tiles));
+    s->group = most(1, least(s->panels, Z_FLOATS / (s->elements * 2 * block * s->tiles)));
+    s->v_floats = (size_t)s->elements * element_step(s->outer * block * s->tiles);
+    s->z_floats = (size_t)(s->group * s->elements) * element_step(2 * block * s->tiles);
+    n->scratch = (size_t)b->threads * (s->v_floats + s->z_floats) * sizeof(float);
+    s->bias = bias;
+    s->u_panel = (size_t)(s->elements * c->channels * 2 * block);
+    const size_t floats = (size_t)s->panels * s->u_panel;
+    s->u = rt_arena_array(b->arena, floats, sizeof *s->u);
+    if (s->u == NULL) {
+        rt_fail_nomem(err, floats * sizeof *s->u);
+        return NULL;
+    }
+    pack(s, w);
+    n->weight_bytes = floats * sizeof *s->u;
+    snprintf(algorithm, 32, "winograd F(%dx%d)", m, m);
+    n->algorithm = algorithm;
+    return s;
+}
+
+/* --- running ------------------------------------------------------------------------------ */
+
+/* Transformed tiles first .. first + tiles - 1. */
+struct view {
+    float *v;
+    size_t step; /* of elements */
+    int64_t first, tiles;
+};
+
+static struct view view_at(const struct rt_winograd *s, float *v, int64_t first, int64_t tiles)
+{
+    return (struct view){ v, element_step(s->outer * rt_kernels()->block * tiles), first, tiles };
+}
+
+/* Tiles that lie side by side in one image. */
+struct run {
+    int64_t image, row, column; /* of the first, in tiles */
+    int64_t tiles;
+};
+
+/* The run at the start of tiles first .. end - 1. */
+static struct run run_at(const struct rt_winograd *s, int64_t first, int64_t end)
+{
+    struct run r = { .column = first % s->columns };
+    r.row = first / s->columns % s->rows;
+    r.image = first / s->columns / s->rows;
+    r.tiles = least(end - first, s->columns - r.column);
+    return r;
+}
+
+/* Transforms block o of tiles first .. end - 1, which are among the view's. */
+static void transform(const struct rt_call *call, const struct rt_winograd *s,
+                      const struct view *v, int64_t o, int64_t first, int64_t end)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block, plane = c->in[1] * c->in[2] * block;
+    while (first < end) {
+        const struct run r = run_at(s, first, end);
+        const struct rt_winograd_in t = {
+            .x = (const float *)call->in[RT_CONV_X].data + (r.image * s->outer + o) * plane,
+            .height = c->in[1],
+            .width = c->in[2],
+            .row = r.row * s->m - c->pad[1],
+            .column = r.column * s->m - c->pad[2],
+            .tiles = (size_t)r.tiles,
+            .m = s->m,
+            .v = v->v + (o * v->tiles + first - v->first) * block,
+            .v_step = v->step,
+        };
+        rt_kernels()->winograd_input(&t);
+        first += r.tiles;
+    }
+}
+
+/* Block k of tiles first .. end - 1 from the sums z. */
+static void transform_back(const struct rt_call *call, const struct rt_winograd *s,
+                           const struct rt_epilogue *e, const float *z, size_t z_step, int64_t k,
+                           int64_t first, int64_t end)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block, plane = c->out[1] * c->out[2] * block;
+    while (first < end) {
+        const struct run r = run_at(s, first, end);
+        const int64_t at = (r.image * s->blocks + k) * plane;
+        struct rt_winograd_out t = {
+            .z = z,
+            .z_step = z_step,
+            .m = s->m,
+            .bias = s->bias + k * block,
+            .y = (float *)call->out[0].data + at,
+            .height = c->out[1],
+            .width = c->out[2],
+            .row = r.row * s->m,
+            .column = r.column * s->m,
+            .tiles = (size_t)r.tiles,
+            .clamp = e->clamp,
+            .lo = e->lo,
+            .hi = e->hi,
+        };
+        if (e->residual >= 0)
+            t.residual = (const float *)call->in[e->residual].data + at;
+        rt_kernels()->winograd_output(&t);
+        if (e->rest < call->node->n_steps) {
+            const int64_t width = least(r.tiles * s->m, t.width - t.column);
+            for (int64_t i = t.row; i < least(t.row + s->m, t.height); i++) {
+                const int64_t pixel = (i * t.width + t.column) * block;
+                rt_steps_blocked_from(call, e->rest, t.y + pixel, r.image, k, at + pixel, width);
+            }
+        }
+        first += r.tiles;
+        z += r.tiles * block;
+    }
+}
+
+/* Makes the outputs of tiles first .. end - 1 for panels panel .. last - 1. z is one worker's. */
+static void multiply(const struct rt_call *call, const struct rt_winograd *s, const struct view *v,
+                     const struct rt_epilogue *e, int64_t first, int64_t end, int64_t panel,
+                     int64_t last, float *z)
+{
+    static const float zeros[2 * MAX_BLOCK];
+    const int64_t block = rt_kernels()->block, tiles = end - first;
+    const size_t z_step = element_step(2 * block * tiles), z_panel = (size_t)s->elements * z_step;
+    struct rt_mac m = {
+        .bias = zeros,
+        .pixels = (size_t)tiles,
+        .x_pixel = (size_t)block,
+        .x_outer = (size_t)(v->tiles * block),
+        .y_pixel = (size_t)block,
+        .y_block = (size_t)(tiles * block),
+        .outer = (size_t)s->outer,
+        .kh = 1,
+        .kw = 1,
+        .lanes = (size_t)block,
+        .last_lanes = (size_t)s->last_lanes,
+    };
+    for (int64_t next; panel < last; panel = next) {
+        next = panel + 1;
+        while (next < last && (size_t)(next - panel + 1) * z_panel <= s->z_floats)
+            next++;
+        for (int64_t i = 0; i < s->elements; i++) {
+            m.x = v->v + (size_t)i * v->step + (first - v->first) * block;
+            for (int64_t p = panel; p < next; p++) {
+                m.blocks = (size_t)least(2, s->blocks - 2 * p);
+                m.w = s->u + (size_t)p * s->u_panel + i * s->c.channels * (int64_t)m.blocks * block;
+                m.y = z + (size_t)(p - panel) * z_panel + (size_t)i * z_step;
+                rt_kernels()->mac(&m);
+            }
+        }
+        for (int64_t k = 2 * panel; k < least(2 * next, s->blocks); k++)
+            transform_back(call, s, e,
+                           z + (size_t)(k / 2 - panel) * z_panel + k % 2 * (int64_t)m.y_block, z_step,
+                           k, first, end);
+    }
+}
+
+/* A worker on its own: its share of the tiles, as many at a time as there is room for. */
+static void run_apart(const struct rt_call *call, const struct rt_winograd *s,
+                      const struct rt_epilogue *e, int64_t tiles, const struct rt_worker *w)
+{
+    float *room = (float *)call->scratch + (size_t)w->id * (s->v_floats + s->z_floats);
+    int64_t first, end;
+    rt_worker_share(w, tiles, 1, &first, &end);
+    const int64_t each = ceil_div(end - first, most(1, ceil_div(end - first, s->tiles)));
+    for (; first < end; first += each) {
+        const int64_t next = least(end, first + each);
+        const struct view v = view_at(s, room, first, next - first);
+        for (int64_t o = 0; o < s->outer; o++)
+            transform(call, s, &v, o, first, next);
+        multiply(call, s, &v, e, first, next, 0, s->panels, room + s->v_floats);
+    }
+}
+
+/* The team together, all tiles at once. */
+static void run_together(const struct rt_call *call, const struct rt_winograd *s,
+                         const struct rt_epilogue *e, int64_t tiles, const struct rt_worker *w)
+{
+    float *z = (float *)call->scratch + (size_t)w->count * s->v_floats + (size_t)w->id * s->z_floats;
+    const struct view v = view_at(s, call->scratch, 0, tiles);
+    int64_t i, end;
+    rt_worker_share(w, s->outer * tiles, 1, &i, &end);
+    for (int64_t next; i < end; i = next) {
+        next = least(end, (i / tiles + 1) * tiles);
+        transform(call, s, &v, i / tiles, i % tiles, i % tiles + next - i);
+    }
+    rt_worker_barrier(w);
+    const int64_t room = s->group * s->tiles; /* tiles of one panel in z */
+    rt_worker_share(w, s->panels * tiles, 1, &i, &end);
+    for (int64_t next; i < end; i = next) {
+        const int64_t panel = i / tiles, first = i % tiles;
+        if (first == 0 && end - i >= tiles && tiles <= room) {
+            next = i + (end - i) / tiles * tiles;
+            multiply(call, s, &v, e, 0, tiles, panel, next / tiles, z);
+        } else {
+            next = least(least(end, (panel + 1) * tiles), i + room);
+            multiply(call, s, &v, e, first, first + next - i, panel, panel + 1, z);
+        }
+    }
+}
+
+void rt_winograd_run(const struct rt_call *call, const struct rt_winograd *s,
+                     const struct rt_worker *w)
+{
+    const struct rt_epilogue e = rt_epilogue_of(call->node);
+    const int64_t tiles = call->in[RT_CONV_X].shape.dim[0] * s->rows * s->columns;
+    /* Apart, each worker reads all weights; together, each reads all of v. */
+    if (w->count > 1 && tiles <= w->count * s->tiles &&
+        (tiles < s->c.maps || tiles < w->count * FEW_TILES))
+        run_together(call, s, &e, tiles, w);
+    else
+        run_apart(call, s, &e, tiles, w);
+}

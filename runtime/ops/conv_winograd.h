@@ -1,0 +1,27 @@
+/* Winograd's algorithm for the blocked Conv: 3x3 convolutions of stride 1 with fewer products.
+ * runtime/README.md draws it. Its sums are reassociated: never used where the build is exact, and
+ * an infinite or NaN input can make NaN of every output of the tiles (4x4 outputs at most, of one
+ * image) whose inputs it is among, not only of its neighbours. */
+#ifndef RUNTIME_OPS_CONV_WINOGRAD_H
+#define RUNTIME_OPS_CONV_WINOGRAD_H
+
+#include "runtime/ops/conv.h"
+
+struct rt_winograd;
+
+/* The side of the tiles that suit a convolution from and to channel-blocked tensors, 2 or 4, or 0
+ * where the direct algorithm is the better one or the only one. A pure function of the shape and of
+ * the level of kernels. */
+int rt_winograd_tile(const struct rt_conv *c);
+
+/* Packs weights w[maps][channels][3][3] for tiles of m x m and sets n->scratch, n->weight_bytes and
+ * n->algorithm. bias: a float a map, filled up to whole blocks; kept. NULL: out of memory. */
+struct rt_winograd *rt_winograd_prepare(struct rt_build *b, struct rt_node *n,
+                                        const struct rt_conv *c, int m, const float *w,
+                                        const float *bias, struct rt_error *err);
+
+/* rt_op.run of a node so prepared. */
+void rt_winograd_run(const struct rt_call *call, const struct rt_winograd *s,
+                     const struct rt_worker *w);
+
+#endif
