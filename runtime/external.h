@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Opens the regular file at the relative path below folder, which no link on the way may leave,
- * and checks that it has len bytes at offset. *fd is the caller's to close. Errors name the path. */
+/* Opens the regular file at the relative path below folder, following no link, and checks that it
+ * has len bytes at offset. *fd is the caller's to close. Errors name the path. */
 enum rt_status rt_external_open(const char *folder, const char *path, int64_t offset, size_t len,
                                 int *fd, struct rt_error *err);
 /* Reads them. */

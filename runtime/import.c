@@ -1,4 +1,4 @@
-/* From bytes to graph: the check of the wire format, the parse, and what concerns the whole file. */
+/* From bytes to graph: the check of the wire format, the parse, what concerns the whole file. */
 #include "runtime/import.h"
 
 #include "runtime/import_parts.h"
@@ -41,8 +41,8 @@ static enum rt_status parse(struct rt_importer *im, size_t len)
     uint8_t *skeleton;
     size_t skeleton_len;
     const uint8_t *bytes = im->reader.file;
-    enum rt_status s = rt_wire_skeleton(bytes, len, RT_WIRE_MODEL, &skeleton, &skeleton_len,
-                                        im->err);
+    enum rt_status s =
+        rt_wire_skeleton(bytes, len, RT_WIRE_MODEL, &skeleton, &skeleton_len, im->err);
     if (s != RT_OK)
         return not_a_model(bytes, len, s, im->err);
     ProtobufCAllocator in_work = rt_arena_allocator(im->work);
@@ -131,8 +131,8 @@ enum rt_status rt_import(const void *bytes, size_t len, const struct rt_options 
                     .file_len = len,
                     .folder = options != NULL ? options->folder : NULL,
                     .g = rt_graph_create(memory_limit) },
-        .work = rt_arena_create(memory_limit != 0 && memory_limit < MAX_WORK ? memory_limit
-                                                                             : MAX_WORK),
+        .work =
+            rt_arena_create(memory_limit != 0 && memory_limit < MAX_WORK ? memory_limit : MAX_WORK),
         .err = err,
     };
     enum rt_status s;

@@ -8,9 +8,8 @@
 static const char *other_type(int32_t type)
 {
     static const char *const name[] = {
-        [9] = "a list of tensors",         [10] = "a list of graphs",
-        [11] = "a sparse tensor",          [12] = "a list of sparse tensors",
-        [13] = "a type",                   [14] = "a list of types",
+        [9] = "a list of tensors",         [10] = "a list of graphs", [11] = "a sparse tensor",
+        [12] = "a list of sparse tensors", [13] = "a type",           [14] = "a list of types",
     };
     return type > RT_ATTR_STRINGS && (size_t)type < sizeof name / sizeof name[0] ? name[type]
                                                                                  : NULL;
@@ -21,15 +20,15 @@ static int32_t type_of(const Onnx__AttributeProto *a)
 {
     if (a->has_type && a->type != 0)
         return a->type;
-    return a->has_f        ? RT_ATTR_FLOAT
-           : a->has_i      ? RT_ATTR_INT
-           : a->has_s      ? RT_ATTR_STRING
-           : a->t != NULL  ? RT_ATTR_TENSOR
-           : a->g != NULL  ? RT_ATTR_GRAPH
-           : a->n_floats   ? RT_ATTR_FLOATS
-           : a->n_ints     ? RT_ATTR_INTS
-           : a->n_strings  ? RT_ATTR_STRINGS
-                           : 0;
+    return a->has_f       ? RT_ATTR_FLOAT
+           : a->has_i     ? RT_ATTR_INT
+           : a->has_s     ? RT_ATTR_STRING
+           : a->t != NULL ? RT_ATTR_TENSOR
+           : a->g != NULL ? RT_ATTR_GRAPH
+           : a->n_floats  ? RT_ATTR_FLOATS
+           : a->n_ints    ? RT_ATTR_INTS
+           : a->n_strings ? RT_ATTR_STRINGS
+                          : 0;
 }
 
 static const char *copy_string(struct rt_graph *g, const ProtobufCBinaryData *s)
@@ -142,8 +141,8 @@ static enum rt_status read_attr(struct rt_importer *im, const Onnx__AttributePro
                            "%s: attribute '%s' is %s, which is not supported", what, attr.name,
                            other_type(type));
         if (type < RT_ATTR_FLOAT || type > RT_ATTR_STRINGS)
-            return rt_fail(im->err, RT_E_INVALID, "%s: attribute '%s' has no known type (%d)",
-                           what, attr.name, type);
+            return rt_fail(im->err, RT_E_INVALID, "%s: attribute '%s' has no known type (%d)", what,
+                           attr.name, type);
         attr.type = (enum rt_attr_type)type;
         enum rt_status s = read_value(im, a, what, &attr);
         if (s != RT_OK)

@@ -26,7 +26,8 @@ static bool function_key(char key[KEY], const char *domain, const char *name, co
 {
     if (domain != NULL && strcmp(domain, "ai.onnx") == 0)
         domain = "";
-    return snprintf(key, KEY, "%s\n%s\n%s", rt_text(domain), rt_text(name), rt_text(overload)) < KEY;
+    return snprintf(key, KEY, "%s\n%s\n%s", rt_text(domain), rt_text(name), rt_text(overload)) <
+           KEY;
 }
 
 enum rt_status rt_register_functions(struct rt_importer *im)

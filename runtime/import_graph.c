@@ -19,8 +19,7 @@ static enum rt_status name_value(struct rt_importer *im, struct rt_scope *sc, co
     return rt_names_put(&sc->names, name, v) ? RT_OK : rt_work_nomem(im);
 }
 
-enum rt_status rt_add_value(struct rt_importer *im, struct rt_scope *sc, const char *name,
-                                int *v)
+enum rt_status rt_add_value(struct rt_importer *im, struct rt_scope *sc, const char *name, int *v)
 {
     const char *copy = rt_arena_strdup(sc->g->arena, name, strlen(name));
     *v = copy != NULL ? rt_graph_add_value(sc->g, copy) : -1;
@@ -28,7 +27,7 @@ enum rt_status rt_add_value(struct rt_importer *im, struct rt_scope *sc, const c
 }
 
 enum rt_status rt_add_constant(struct rt_importer *im, struct rt_scope *sc, const char *name,
-                                   const struct rt_tensor *t)
+                               const struct rt_tensor *t)
 {
     int v = rt_names_get(&sc->names, name, RT_UNKNOWN);
     if (v == RT_UNKNOWN) {
@@ -100,8 +99,8 @@ enum rt_status rt_resolve(struct rt_importer *im, struct rt_scope *sc, const cha
 
 /* --- initialisers, inputs, outputs --------------------------------------------------------- */
 
-static enum rt_status add_initializer(struct rt_importer *im, struct rt_scope *sc,
-                                      const char *name, const struct rt_tensor *t)
+static enum rt_status add_initializer(struct rt_importer *im, struct rt_scope *sc, const char *name,
+                                      const struct rt_tensor *t)
 {
     if (rt_names_get(&sc->names, name, RT_UNKNOWN) != RT_UNKNOWN)
         return rt_fail(im->err, RT_E_INVALID, "there are two initializers '%s'", name);
@@ -167,13 +166,13 @@ static enum rt_status read_input_type(struct rt_importer *im, const Onnx__ValueI
     char what[RT_WHAT];
     snprintf(what, sizeof what, "input '%s'", info->name);
     const Onnx__TypeProto *type = info->type;
-    const char *other = type == NULL                ? NULL
-                        : type->has_sequence_type   ? "a sequence"
-                        : type->has_map_type        ? "a map"
-                        : type->has_optional_type   ? "optional"
+    const char *other = type == NULL                   ? NULL
+                        : type->has_sequence_type      ? "a sequence"
+                        : type->has_map_type           ? "a map"
+                        : type->has_optional_type      ? "optional"
                         : type->has_sparse_tensor_type ? "a sparse tensor"
-                        : type->has_opaque_type     ? "opaque"
-                                                    : NULL;
+                        : type->has_opaque_type        ? "opaque"
+                                                       : NULL;
     if (other != NULL)
         return rt_fail(im->err, RT_E_UNSUPPORTED, "%s is %s, which is not supported", what, other);
     if (type == NULL || type->tensor_type == NULL)
@@ -195,8 +194,7 @@ static enum rt_status import_inputs(struct rt_importer *im, struct rt_scope *sc,
 {
     struct rt_graph *g = sc->g;
     if (sc->outer != NULL)
-        return graph->n_input == 0 ? RT_OK
-                                   : rt_fail(im->err, RT_E_INVALID, "a branch has inputs");
+        return graph->n_input == 0 ? RT_OK : rt_fail(im->err, RT_E_INVALID, "a branch has inputs");
     g->input = rt_graph_alloc(g, graph->n_input, sizeof *g->input);
     if (g->input == NULL)
         return rt_graph_nomem(g, im->err);

@@ -90,8 +90,8 @@ static enum rt_status import_constant(struct rt_importer *im, struct rt_scope *s
     struct rt_attr *attr;
     int n;
     struct rt_tensor t;
-    enum rt_status s = rt_read_attrs(im, node->attribute, node->n_attribute, sc->bound, what,
-                                     &attr, &n);
+    enum rt_status s =
+        rt_read_attrs(im, node->attribute, node->n_attribute, sc->bound, what, &attr, &n);
     if (s == RT_OK)
         s = rt_constant_tensor(im, attr, n, what, &t);
     if (s == RT_OK && (node->n_input != 0 || node->n_output != 1 || node->output[0][0] == '\0'))
@@ -99,8 +99,7 @@ static enum rt_status import_constant(struct rt_importer *im, struct rt_scope *s
     return s == RT_OK ? rt_add_constant(im, sc, node->output[0], &t) : s;
 }
 
-static void note_unsupported(struct rt_importer *im, const Onnx__NodeProto *node,
-                             const char *why)
+static void note_unsupported(struct rt_importer *im, const Onnx__NodeProto *node, const char *why)
 {
     im->n_unsupported++;
     const char *domain = rt_text(node->domain);
@@ -217,6 +216,25 @@ static enum rt_status check_attrs(struct rt_importer *im, const struct rt_op *op
     return s;
 }
 
+/* Tensors among a node's attributes outlive the file's bytes, unlike those that become constants. */
+static enum rt_status keep_tensors(struct rt_importer *im, struct rt_attr *attr, int n)
+{
+    struct rt_graph *g = im->reader.g;
+    for (int i = 0; i < n; i++) {
+        size_t len;
+        if (attr[i].type != RT_ATTR_TENSOR ||
+            !rt_shape_bytes(&attr[i].t.shape, attr[i].t.dtype, &len))
+            continue;
+        void *copy = rt_graph_alloc(g, len, 1);
+        if (copy == NULL)
+            return rt_graph_nomem(g, im->err);
+        if (len > 0)
+            memcpy(copy, attr[i].t.data, len);
+        attr[i].t.data = copy;
+    }
+    return RT_OK;
+}
+
 static enum rt_status import_op(struct rt_importer *im, struct rt_scope *sc,
                                 const Onnx__NodeProto *proto, const char *what,
                                 struct rt_attr *attr, int n_attr)
@@ -228,6 +246,8 @@ static enum rt_status import_op(struct rt_importer *im, struct rt_scope *sc,
     enum rt_status s = check_counts(im, op, proto, what);
     if (s == RT_OK)
         s = check_attrs(im, op, opset, attr, n_attr, what);
+    if (s == RT_OK)
+        s = keep_tensors(im, attr, n_attr);
     if (s != RT_OK)
         return s;
     const char *name = full_name(sc, proto);
@@ -258,8 +278,8 @@ static enum rt_status import_node(struct rt_importer *im, struct rt_scope *sc,
     }
     struct rt_attr *attr;
     int n_attr;
-    enum rt_status s = rt_read_attrs(im, node->attribute, node->n_attribute, sc->bound, what,
-                                     &attr, &n_attr);
+    enum rt_status s =
+        rt_read_attrs(im, node->attribute, node->n_attribute, sc->bound, what, &attr, &n_attr);
     if (s != RT_OK)
         return s;
     return f != NULL ? rt_import_call(im, sc, node, f, what, attr, n_attr)

@@ -10,11 +10,11 @@
 
 /* Where elements come from and go to. */
 struct rt_tensor_reader {
-    const uint8_t *file;   /* what TensorProto.file_at counts from */
+    const uint8_t *file; /* what TensorProto.file_at counts from */
     size_t file_len;
-    const char *folder;    /* of external data; NULL: there is none */
-    struct rt_graph *g;    /* constants of this graph, which may point into file; NULL: always a
-                              copy of its own, of rt_alloc() */
+    const char *folder; /* of external data; NULL: there is none */
+    struct rt_graph *g; /* constants of this graph, which may point into file; NULL: always a
+                           copy of its own, of rt_alloc() */
 };
 
 /* Reads t. what names it in errors ("initializer 'w'"). */
@@ -33,7 +33,7 @@ ProtobufCAllocator rt_arena_allocator(struct rt_arena *a);
 
 struct rt_importer {
     struct rt_tensor_reader reader; /* reader.g is the model's graph; all others share its arenas */
-    struct rt_arena *work; /* the parsed file, tables of names: ends with the import */
+    struct rt_arena *work;          /* the parsed file, tables of names: ends with the import */
     const Onnx__ModelProto *model;
     struct rt_names functions; /* the model's functions by domain, name and overload */
     struct rt_error *err;

@@ -27,10 +27,10 @@ enum rt_status rt_check_dtype(int32_t number, const char *what, enum rt_dtype *o
                               struct rt_error *err)
 {
     static const char *const other[] = {
-        [8] = "string",         [14] = "complex64",      [15] = "complex128",
-        [17] = "float8e4m3fn",  [18] = "float8e4m3fnuz", [19] = "float8e5m2",
-        [20] = "float8e5m2fnuz", [21] = "uint4",         [22] = "int4",
-        [23] = "float4e2m1",    [24] = "float8e8m0",     [25] = "uint2",
+        [8] = "string",          [14] = "complex64",      [15] = "complex128",
+        [17] = "float8e4m3fn",   [18] = "float8e4m3fnuz", [19] = "float8e5m2",
+        [20] = "float8e5m2fnuz", [21] = "uint4",          [22] = "int4",
+        [23] = "float4e2m1",     [24] = "float8e8m0",     [25] = "uint2",
         [26] = "int2",
     };
     if (number <= 0 || (number >= RT_N_DTYPES && (size_t)number >= sizeof other / sizeof other[0]))
@@ -179,9 +179,9 @@ static enum rt_status decode(const struct rt_wire_field *f, enum rt_dtype t, voi
 /* --- what fields there are ----------------------------------------------------------------- */
 
 struct elements {
-    uint32_t field;      /* 0: none */
-    int64_t count;       /* of a typed field */
-    const uint8_t *raw;  /* of RAW_DATA */
+    uint32_t field;     /* 0: none */
+    int64_t count;      /* of a typed field */
+    const uint8_t *raw; /* of RAW_DATA */
     size_t raw_len;
 };
 
@@ -385,8 +385,8 @@ enum rt_status rt_read_tensor(const struct rt_tensor_reader *r, const Onnx__Tens
     if (s != RT_OK)
         return s;
     if (t->data_location == EXTERNAL)
-        s = e.field != 0 ? rt_fail(err, RT_E_INVALID,
-                                   "%s has external data and %s at once", what, field_name(e.field))
+        s = e.field != 0 ? rt_fail(err, RT_E_INVALID, "%s has external data and %s at once", what,
+                                   field_name(e.field))
                          : read_external(r, t, what, &x, len, err);
     else if (e.field == RAW_DATA)
         s = read_raw(r, &e, what, &x, len, err);

@@ -19,8 +19,10 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
 
 const struct rt_op rt_op_If = {
     .name = "If",
-    .min_in = 1, .max_in = -1,
-    .min_out = 1, .max_out = -1,
+    .min_in = 1,
+    .max_in = -1,
+    .min_out = 1,
+    .max_out = -1,
     .infer = infer,
 };
 

@@ -193,6 +193,20 @@ static enum rt_status describe_all(struct rt_model *m, struct rt_error *err)
     return RT_OK;
 }
 
+/* Lets the constants of g, and of the branches in it, that lie in from[0..len) lie in to[0..len). */
+static void move_constants(struct rt_graph *g, const void *from, size_t len, const void *to)
+{
+    for (int v = 0; v < g->n_values; v++) {
+        uintptr_t at = (uintptr_t)g->value[v].data, start = (uintptr_t)from;
+        if (at >= start && at < start + len)
+            g->value[v].data = (const char *)to + (at - start);
+    }
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->node[i].n_attr; k++)
+            if (g->node[i].attr[k].g != NULL)
+                move_constants((struct rt_graph *)g->node[i].attr[k].g, from, len, to);
+}
+
 /* Programs that are compiled later need the constants, which may lie in the caller's bytes. */
 static enum rt_status keep_source(struct rt_model *m, const void *bytes, size_t len,
                                   struct rt_error *err)
@@ -208,11 +222,7 @@ static enum rt_status keep_source(struct rt_model *m, const void *bytes, size_t 
     if (m->bytes == NULL)
         return rt_fail_nomem(err, len);
     memcpy(m->bytes, bytes, len);
-    for (int v = 0; v < m->src->n_values; v++) {
-        uintptr_t at = (uintptr_t)m->src->value[v].data, from = (uintptr_t)bytes;
-        if (at >= from && at < from + len)
-            m->src->value[v].data = (const char *)m->bytes + (at - from);
-    }
+    move_constants(m->src, bytes, len, m->bytes);
     return RT_OK;
 }
 

@@ -108,12 +108,12 @@ enum message {
 
 enum kind {
     END = 0,
-    INT,     /* varint */
-    FLOAT,   /* fixed32 */
-    STRING,  /* bytes that are UTF-8 */
+    INT,    /* varint */
+    FLOAT,  /* fixed32 */
+    STRING, /* bytes that are UTF-8 */
     BYTES,
-    INTS,    /* repeated varint, packed or not */
-    FLOATS,  /* repeated fixed32, packed or not */
+    INTS,   /* repeated varint, packed or not */
+    FLOATS, /* repeated fixed32, packed or not */
     MESSAGE,
     MARK,    /* bytes of which only the presence counts: passed on empty */
     ELEMENTS /* a tensor's data: read from the file later */
@@ -121,7 +121,7 @@ enum kind {
 
 struct field {
     uint8_t number;
-    uint8_t kind; /* enum kind */
+    uint8_t kind;    /* enum kind */
     uint8_t message; /* enum message, where kind is MESSAGE */
     const char *name;
 };
@@ -357,8 +357,7 @@ static enum rt_status check_packed(const struct writer *w, const struct field *s
                                    const struct rt_wire_field *f)
 {
     if (schema_field->kind == FLOATS && f->len % 4 != 0)
-        return fail_at(w, f->bytes, RT_E_INVALID, "the last number is cut off",
-                       schema_field->name);
+        return fail_at(w, f->bytes, RT_E_INVALID, "the last number is cut off", schema_field->name);
     const uint8_t *p = f->bytes, *end = p + f->len;
     uint64_t v;
     while (schema_field->kind == INTS && p < end)
@@ -515,13 +514,19 @@ const char *rt_wire_sniff(const void *bytes, size_t len)
         { 0, 5, "%PDF-", "a PDF document" },
         { 0, 2, "\x1f\x8b", "a gzip archive: unpack it first" },
         { 0, 4, "PK\x03\x04", "a zip archive, as PyTorch and Keras save them: export it to ONNX" },
-        { 0, 6, "\xfd" "7zXZ", "an xz archive: unpack it first" },
+        { 0, 6,
+          "\xfd"
+          "7zXZ",
+          "an xz archive: unpack it first" },
         { 0, 4, "\x28\xb5\x2f\xfd", "a zstd archive: unpack it first" },
         { 0, 4, "\x89HDF", "an HDF5 file, as Keras saves them: export it to ONNX" },
         { 4, 4, "TFL3", "a TensorFlow Lite model" },
         { 4, 4, "ORTM", "an ONNX Runtime model (.ort): use the .onnx file it was made from" },
         { 0, 4, "GGUF", "a GGUF model" },
-        { 0, 4, "\x7f" "ELF", "a program" },
+        { 0, 4,
+          "\x7f"
+          "ELF",
+          "a program" },
         { 0, 6, "\x93NUMPY", "a NumPy array" },
         { 0, 2, "\x80\x02", "a Python pickle, as PyTorch saves them: export it to ONNX" },
         { 0, 43, "version https://git-lfs.github.com/spec/v1\n",

@@ -469,7 +469,20 @@ static void check_level_slots(const struct rt_kernels *k)
     check_depthwise(k);
 }
 
-#include "tests/check_operators.inc"
+#include "tests/check_conv.inc"
+#include "tests/check_conv_any.inc"
+#include "tests/check_products.inc"
+#include "tests/check_bench.inc"
+
+static void check_level_operators(const struct rt_kernels *k)
+{
+    rt_kernels_use(k);
+    check_convs();
+    check_convs_any();
+    check_gemms();
+    check_matmuls();
+    rt_kernels_use(NULL);
+}
 
 int main(int argc, char **argv)
 {

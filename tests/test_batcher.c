@@ -355,8 +355,9 @@ static void cancelled_part_of_a_split_job(void **state)
     wait_done(1);
     assert_int_equal(model.runs, 1);
     assert_int_equal(job->error.status, RT_E_TIMEOUT);
-    sv_job_destroy(job);
     teardown(&t);
+    assert_int_equal(seen.done, 1);
+    sv_job_destroy(job);
 }
 
 static void deadlines(void **state)

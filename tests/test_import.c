@@ -166,7 +166,11 @@ static void refuses_wrong_names(void **state)
     g = graph_xy();
     put_message(&g, 1, node("", "r", "x", "y"));
     refused(model(g), RT_E_INVALID, "no operator");
-    refused(model_of(node("Relu", "a\xff" "b", "x", "y")), RT_E_INVALID, "UTF-8");
+    refused(model_of(node("Relu",
+                          "a\xff"
+                          "b",
+                          "x", "y")),
+            RT_E_INVALID, "UTF-8");
     struct bytes n = node("Relu", "", "x", "y");
     put_data(&n, 3, "a\0b", 3);
     refused(model_of(n), RT_E_INVALID, "NUL");
@@ -379,9 +383,10 @@ static void refuses_wrong_tensors(void **state)
     put_data(&t, 7, "\x01\x02\xff", 3);
     unreadable(t, RT_E_INVALID, "int64_data has 2 elements");
     unreadable(three(RT_FLOAT), RT_E_INVALID, "has no data");
-    unreadable(tensor("t", RT_FLOAT, 1, (const int64_t[]){ -1 }), RT_E_INVALID, "dimension 0 is -1");
-    unreadable(tensor("t", RT_FLOAT, 2, (const int64_t[]){ 1 << 30, (int64_t)1 << 36 }),
-               RT_E_LIMIT, "too large");
+    unreadable(tensor("t", RT_FLOAT, 1, (const int64_t[]){ -1 }), RT_E_INVALID,
+               "dimension 0 is -1");
+    unreadable(tensor("t", RT_FLOAT, 2, (const int64_t[]){ 1 << 30, (int64_t)1 << 36 }), RT_E_LIMIT,
+               "too large");
     unreadable(tensor("t", RT_STRING, 0, NULL), RT_E_UNSUPPORTED, "type string");
     unreadable(tensor("t", 0, 0, NULL), RT_E_INVALID, "0 is no element type");
     t = three(RT_FLOAT);
@@ -461,7 +466,9 @@ static void makes_constants_of_constants(void **state)
 static struct bytes external_model(const char *location, const char *offset, const char *length)
 {
     struct bytes g = graph_xy(), t = tensor("w", 1, 1, (const int64_t[]){ 2 });
-    const char *pairs[][2] = { { "location", location }, { "offset", offset }, { "length", length } };
+    const char *pairs[][2] = { { "location", location },
+                               { "offset", offset },
+                               { "length", length } };
     for (int i = 0; i < 3; i++) {
         struct bytes e = { 0 };
         put_text(&e, 1, pairs[i][0]);
@@ -570,8 +577,9 @@ static void inlines_functions(void **state)
     if (import(m, &out) != RT_OK)
         fail_msg("%s", err.text);
     char *text = rt_graph_dump(out);
-    assert_string_equal(text, "one/l: LeakyRelu(x) -> t\none/r: Relu(t) -> p\nq: Identity(x) -> q\n"
-                              "two/l: LeakyRelu(p) -> t\ntwo/r: Relu(t) -> s\nsum: Add(s, q) -> y\n");
+    assert_string_equal(text,
+                        "one/l: LeakyRelu(x) -> t\none/r: Relu(t) -> p\nq: Identity(x) -> q\n"
+                        "two/l: LeakyRelu(p) -> t\ntwo/r: Relu(t) -> s\nsum: Add(s, q) -> y\n");
     assert_true(rt_attr_float(&out->node[0], "alpha", 0) == 0.5f);
     assert_true(rt_attr_float(&out->node[3], "alpha", 0) == 0.25f);
     rt_free(text);

@@ -1,5 +1,6 @@
 /* What the batcher stands on: the queue, with made-up times (which samples make the next batch, and
  * when), the pool, and the core budget. */
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -234,6 +235,46 @@ static void pool_runs_what_it_takes(void **state)
     rt_mem_fail(-1);
 }
 
+struct worker {
+    struct sv_cores *cores;
+    atomic_int *busy;
+    int team;
+    bool crowded;
+};
+
+static void *take_and_give(void *arg)
+{
+    struct worker *w = arg;
+    for (int i = 0; i < 300; i++) {
+        sv_cores_take(w->cores, w->team);
+        if (atomic_fetch_add(w->busy, w->team) + w->team > sv_cores_total(w->cores))
+            w->crowded = true;
+        sched_yield();
+        atomic_fetch_sub(w->busy, w->team);
+        sv_cores_give(w->cores, w->team);
+    }
+    return NULL;
+}
+
+static void cores_are_never_crowded(void **state)
+{
+    (void)state;
+    struct sv_cores *c;
+    atomic_int busy = 0;
+    pthread_t thread[4];
+    struct worker w[4];
+    assert_int_equal(sv_cores_create(3, &c, NULL), RT_OK);
+    for (int i = 0; i < 4; i++) {
+        w[i] = (struct worker){ .cores = c, .busy = &busy, .team = 1 + i % 3 };
+        assert_int_equal(pthread_create(&thread[i], NULL, take_and_give, &w[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(thread[i], NULL);
+        assert_false(w[i].crowded);
+    }
+    sv_cores_destroy(c);
+}
+
 static void cores_are_shared_out(void **state)
 {
     (void)state;
@@ -264,6 +305,7 @@ int main(void)
         cmocka_unit_test(queue_without_batch_axis),  cmocka_unit_test(queue_is_bounded),
         cmocka_unit_test(queue_waits_only_if_asked), cmocka_unit_test(queue_expires),
         cmocka_unit_test(pool_runs_what_it_takes),   cmocka_unit_test(cores_are_shared_out),
+        cmocka_unit_test(cores_are_never_crowded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,8 +67,10 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Cast = {
     .name = "Cast",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS,
     .infer = infer,
     .run = run,
@@ -77,8 +79,10 @@ const struct rt_op rt_op_Cast = {
 const struct rt_op rt_op_CastLike = {
     .name = "CastLike",
     .since = 15,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_like,
     .run = run,
 };

@@ -136,8 +136,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
 #undef PLANE
 #undef AXPY
 
-/* This worker's share of converting a tensor to floats, or back. */
-static void widen(float *to, const struct rt_tensor *from, const struct rt_worker *w)
+void rt_conv_widen(float *to, const struct rt_tensor *from, const struct rt_worker *w)
 {
     int64_t begin, end;
     rt_worker_share(w, rt_shape_numel(&from->shape), 64, &begin, &end);
@@ -146,7 +145,7 @@ static void widen(float *to, const struct rt_tensor *from, const struct rt_worke
                      data + (size_t)begin * rt_dtype_size(from->dtype), 1, end - begin);
 }
 
-static void narrow(struct rt_tensor *to, const float *from, const struct rt_worker *w)
+void rt_conv_narrow(struct rt_tensor *to, const float *from, const struct rt_worker *w)
 {
     int64_t begin, end;
     rt_worker_share(w, rt_shape_numel(&to->shape), 64, &begin, &end);
@@ -166,8 +165,8 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
     if (s->widen) {
         struct widened at = place(s, x->shape.dim[0]);
         float *room = c->scratch;
-        widen(room + at.x, x, w);
-        widen(room + at.w, &c->in[RT_CONV_W], w);
+        rt_conv_widen(room + at.x, x, w);
+        rt_conv_widen(room + at.w, &c->in[RT_CONV_W], w);
         rt_worker_barrier(w);
         xdata = room + at.x;
         wdata = room + at.w;
@@ -194,7 +193,7 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
     }
     if (s->widen) {
         rt_worker_barrier(w);
-        narrow(&c->out[0], ydata, w);
+        rt_conv_narrow(&c->out[0], ydata, w);
     }
 }
 

@@ -61,6 +61,10 @@ static inline int64_t rt_conv_extent(const struct rt_conv *c, int axis)
 /* The output positions begin..end-1 along an axis whose tap k falls inside the input. */
 void rt_conv_valid(const struct rt_conv *c, int axis, int64_t k, int64_t *begin, int64_t *end);
 
+/* This worker's share of a tensor of any real type as floats at to, and back. */
+void rt_conv_widen(float *to, const struct rt_tensor *from, const struct rt_worker *w);
+void rt_conv_narrow(struct rt_tensor *to, const float *from, const struct rt_worker *w);
+
 /* The channel-blocked form of rt_op_Conv, in conv_blocked.c. */
 extern const struct rt_op rt_op_ConvBlocked;
 bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n);

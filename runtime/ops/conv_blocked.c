@@ -1,11 +1,11 @@
-/* Conv on channel-blocked tensors: direct convolution with packed weights.
+/* Conv on channel-blocked tensors: direct convolution with packed weights, or Winograd's.
  *
  * Output channels are done in panels of two blocks. A worker takes a strip of rows of one image
  * (or several small images whole), which stays in its second cache, and goes over its panels; the
  * weights of a panel are cut into chunks of input channels that stay in the first cache while the
  * strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
  * element's products are added is that of rt_mac, whatever the cut. */
-#include "runtime/ops/conv.h"
+#include "runtime/ops/conv_winograd.h"
 #include "runtime/ops/steps.h"
 
 #include <stdio.h>
@@ -21,6 +21,7 @@
 
 struct state {
     struct rt_conv c;
+    struct rt_winograd *winograd; /* does it all, with the bias; NULL: the direct algorithm */
     float *w, *bias;
     /* How rt_mac's sums run over the input: blocks of channels with their lanes; in a plain input
      * channels, with the taps of a row as lanes. */
@@ -245,9 +246,15 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     const float *w = rt_in(b->g, n, RT_CONV_W)->data;
     bool plain = rt_in(b->g, n, RT_CONV_X)->layout == RT_PLAIN;
     status = prepare_bias(b, s, bias >= 0 ? rt_in(b->g, n, bias)->data : NULL, err);
-    if (status == RT_OK)
-        status = is_depthwise(&s->c) ? prepare_depthwise(b, n, s, w, err)
-                                     : prepare_dense(b, n, s, w, plain, err);
+    if (status != RT_OK)
+        return status;
+    const int tile = plain || b->exact ? 0 : rt_winograd_tile(&s->c);
+    if (tile > 0)
+        status = rt_winograd_prepare(b, n, &s->c, tile, w, s->bias, &s->winograd, err);
+    else if (is_depthwise(&s->c))
+        status = prepare_depthwise(b, n, s, w, err);
+    else
+        status = prepare_dense(b, n, s, w, plain, err);
     if (status != RT_OK)
         return status;
     n->state = s;
@@ -500,7 +507,10 @@ static void run_depthwise(const struct rt_call *call, const struct rt_worker *w)
 
 static void run(const struct rt_call *call, const struct rt_worker *w)
 {
-    if (is_depthwise(&((const struct state *)call->node->state)->c))
+    const struct state *s = call->node->state;
+    if (s->winograd != NULL)
+        rt_winograd_run(call, s->winograd, w);
+    else if (is_depthwise(&s->c))
         run_depthwise(call, w);
     else
         run_dense(call, w);

@@ -96,17 +96,15 @@ static void pack(struct rt_winograd *s, const float *w)
     }
 }
 
-struct rt_winograd *rt_winograd_prepare(struct rt_build *b, struct rt_node *n,
-                                        const struct rt_conv *c, int m, const float *w,
-                                        const float *bias, struct rt_error *err)
+enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
+                                   int m, const float *w, const float *bias,
+                                   struct rt_winograd **out, struct rt_error *err)
 {
     const int64_t block = rt_kernels()->block;
     struct rt_winograd *s = rt_arena_alloc(b->arena, sizeof *s);
     char *algorithm = rt_arena_alloc(b->arena, 32);
-    if (s == NULL || algorithm == NULL) {
-        rt_fail_nomem(err, sizeof *s);
-        return NULL;
-    }
+    if (s == NULL || algorithm == NULL)
+        return rt_fail_nomem(err, sizeof *s);
     s->c = *c;
     s->m = m;
     s->elements = (m + 2) * (m + 2);
@@ -119,22 +117,22 @@ struct rt_winograd *rt_winograd_prepare(struct rt_build *b, struct rt_node *n,
     s->tiles = V_FLOATS / (s->elements * s->outer * block);
     s->tiles = least(MOST_TILES, most(FEW_TILES, s->tiles));
     s->group = most(1, least(s->panels, Z_FLOATS / (s->elements * 2 * block * s->tiles)));
-    s->v_floats = (size_t)s->elements * element_step(s->outer * block * s->tiles);
-    s->z_floats = (size_t)(s->group * s->elements) * element_step(2 * block * s->tiles);
+    /* A line more an element: several workers' or panels' room is used as one, whose step is odd. */
+    s->v_floats = (size_t)s->elements * (element_step(s->outer * block * s->tiles) + 16);
+    s->z_floats = (size_t)(s->group * s->elements) * (element_step(2 * block * s->tiles) + 16);
     n->scratch = (size_t)b->threads * (s->v_floats + s->z_floats) * sizeof(float);
     s->bias = bias;
     s->u_panel = (size_t)(s->elements * c->channels * 2 * block);
     const size_t floats = (size_t)s->panels * s->u_panel;
     s->u = rt_arena_array(b->arena, floats, sizeof *s->u);
-    if (s->u == NULL) {
-        rt_fail_nomem(err, floats * sizeof *s->u);
-        return NULL;
-    }
+    if (s->u == NULL)
+        return rt_fail_nomem(err, floats * sizeof *s->u);
     pack(s, w);
     n->weight_bytes = floats * sizeof *s->u;
     snprintf(algorithm, 32, "winograd F(%dx%d)", m, m);
     n->algorithm = algorithm;
-    return s;
+    *out = s;
+    return RT_OK;
 }
 
 /* --- running ------------------------------------------------------------------------------ */

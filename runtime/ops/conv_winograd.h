@@ -15,10 +15,11 @@ struct rt_winograd;
 int rt_winograd_tile(const struct rt_conv *c);
 
 /* Packs weights w[maps][channels][3][3] for tiles of m x m and sets n->scratch, n->weight_bytes and
- * n->algorithm. bias: a float a map, filled up to whole blocks; kept. NULL: out of memory. */
-struct rt_winograd *rt_winograd_prepare(struct rt_build *b, struct rt_node *n,
-                                        const struct rt_conv *c, int m, const float *w,
-                                        const float *bias, struct rt_error *err);
+ * n->algorithm. bias: a float a map, filled up to whole blocks; kept. *out is written on RT_OK only
+ * and lives in b->arena. */
+enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
+                                   int m, const float *w, const float *bias,
+                                   struct rt_winograd **out, struct rt_error *err);
 
 /* rt_op.run of a node so prepared. */
 void rt_winograd_run(const struct rt_call *call, const struct rt_winograd *s,

@@ -69,8 +69,8 @@ static uint64_t seed_of(const struct rt_node *n)
 static void run_training(const struct rt_call *c, const struct rt_worker *w)
 {
     const struct rt_tensor *x = &c->in[0];
-    double ratio = rt_has_in(c->node, 1) ? rt_element(&c->in[1], 0)
-                                         : rt_attr_float(c->node, "ratio", 0.5f);
+    double ratio =
+        rt_has_in(c->node, 1) ? rt_element(&c->in[1], 0) : rt_attr_float(c->node, "ratio", 0.5f);
     uint64_t seed = seed_of(c->node);
     int64_t begin, end;
     if (!(ratio >= 0 && ratio <= 1)) {
@@ -90,8 +90,10 @@ static void run_training(const struct rt_call *c, const struct rt_worker *w)
 
 static const struct rt_op training = {
     .name = "Dropout",
-    .min_in = 1, .max_in = 3,
-    .min_out = 1, .max_out = 2,
+    .min_in = 1,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 2,
     .traits = RT_OP_RANDOM,
     .infer = set_outputs,
     .run = run_training,
@@ -99,8 +101,10 @@ static const struct rt_op training = {
 
 const struct rt_op rt_op_Dropout = {
     .name = "Dropout",
-    .min_in = 1, .max_in = 3,
-    .min_out = 1, .max_out = 2,
+    .min_in = 1,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 2,
     .traits = RT_OP_VIEW,
     .infer = infer,
     .run = run,

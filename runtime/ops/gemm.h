@@ -47,6 +47,9 @@ struct rt_gemm {
 size_t rt_gemm_packed(int64_t k, int64_t n);
 /* Packs one right matrix, times alpha, into to. */
 void rt_gemm_pack(float *to, const struct rt_product *p, const float *right, float alpha);
+/* The same for one panel (of two vectors of columns); to is where that panel starts. */
+void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
+                        float alpha);
 /* A number a column filled up with zeros, in arena; columns NULL: all zero. Times by. NULL: no
  * memory. */
 float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by);

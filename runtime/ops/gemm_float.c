@@ -38,8 +38,8 @@ size_t rt_gemm_packed(int64_t k, int64_t n)
 }
 
 /* [k][blocks of the panel][b]; columns that do not exist are 0. */
-static void pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
-                       float alpha)
+void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
+                        float alpha)
 {
     const int64_t block = rt_kernels()->block, first = panel * 2 * block;
     const int64_t columns = p->n - first > block ? 2 * block : block;
@@ -57,7 +57,7 @@ void rt_gemm_pack(float *to, const struct rt_product *p, const float *right, flo
 {
     const int64_t panels = ceil_div(p->n, panel_columns());
     for (int64_t panel = 0; panel < panels; panel++)
-        pack_panel(to + panel * panel_columns() * p->k, p, right, panel, alpha);
+        rt_gemm_pack_panel(to + panel * panel_columns() * p->k, p, right, panel, alpha);
 }
 
 float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by)
@@ -249,7 +249,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
             if (held != batch * panels + piece.panel) {
                 const float *right = c->in[1].data;
                 right += rt_product_matrix(p, p->right_batch, batch) * p->k * p->n;
-                pack_panel(room, p, right, piece.panel, g->alpha);
+                rt_gemm_pack_panel(room, p, right, piece.panel, g->alpha);
                 held = batch * panels + piece.panel;
             }
         }

@@ -49,10 +49,14 @@ void rt_copy_strided(void *out, const void *in, int64_t stride, int64_t n, size_
         return;
     }
     switch (size) {
-    case 1: COPY(uint8_t)
-    case 2: COPY(uint16_t)
-    case 4: COPY(uint32_t)
-    default: COPY(uint64_t)
+    case 1:
+        COPY(uint8_t)
+    case 2:
+        COPY(uint16_t)
+    case 4:
+        COPY(uint32_t)
+    default:
+        COPY(uint64_t)
     }
 }
 
@@ -76,10 +80,14 @@ static void copy_tile(void *out, const void *in, int64_t stride, int64_t n, int6
                       size_t size)
 {
     switch (size) {
-    case 1: COPY_TILE(uint8_t)
-    case 2: COPY_TILE(uint16_t)
-    case 4: COPY_TILE(uint32_t)
-    default: COPY_TILE(uint64_t)
+    case 1:
+        COPY_TILE(uint8_t)
+    case 2:
+        COPY_TILE(uint16_t)
+    case 4:
+        COPY_TILE(uint32_t)
+    default:
+        COPY_TILE(uint64_t)
     }
 }
 

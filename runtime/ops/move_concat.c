@@ -71,7 +71,7 @@ static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
     join(c, w, 1, true);
 }
 
-/* All channels but the last input's in whole blocks: each block of the output is one of an input. */
+/* All channels but the last input's in whole blocks: each block of the output is an input's. */
 static bool can_block(const struct rt_graph *g, const struct rt_node *n)
 {
     const struct rt_value *y = &g->value[n->out[0]];
@@ -89,16 +89,20 @@ static bool can_block(const struct rt_graph *g, const struct rt_node *n)
 static const struct rt_op concat_blocked = {
     .name = "Concat",
     .domain = "ai.convd",
-    .min_in = 1, .max_in = -1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = -1,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer,
     .run = run_blocked,
 };
 
 const struct rt_op rt_op_Concat = {
     .name = "Concat",
-    .min_in = 1, .max_in = -1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = -1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS,
     .infer = infer,
     .run = run,

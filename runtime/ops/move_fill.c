@@ -33,8 +33,10 @@ static void run_fill(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_ConstantOfShape = {
     .name = "ConstantOfShape",
     .since = 9,
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_READS_SHAPE | RT_OP_DIMS,
     .infer = infer_fill,
     .run = run_fill,
@@ -84,8 +86,10 @@ static void run_eye(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_EyeLike = {
     .name = "EyeLike",
     .since = 9,
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_OF_SHAPE,
     .infer = infer_eye,
     .run = run_eye,
@@ -161,8 +165,10 @@ static void run_range(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_Range = {
     .name = "Range",
     .since = 11,
-    .min_in = 3, .max_in = 3,
-    .min_out = 1, .max_out = 1,
+    .min_in = 3,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_READS_SHAPE | RT_OP_DIMS,
     .infer = infer_range,
     .run = run_range,
@@ -172,7 +178,8 @@ const struct rt_op rt_op_Range = {
 
 static enum rt_status infer_one_hot(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
-    const struct rt_value *index = rt_in(g, n, 0), *depth = rt_in(g, n, 1), *values = rt_in(g, n, 2);
+    const struct rt_value *index = rt_in(g, n, 0), *depth = rt_in(g, n, 1),
+                          *values = rt_in(g, n, 2);
     int axis;
     enum rt_status s = rt_check_type(g, n, 0, RT_T_NUMBER, err);
     if (s == RT_OK)
@@ -204,7 +211,8 @@ static void run_one_hot(const struct rt_call *c, const struct rt_worker *w)
     const struct rt_tensor *y = &c->out[0];
     int64_t axis = rt_attr_int(c->node, "axis", -1), begin, end;
     axis += axis < 0 ? y->shape.rank : 0;
-    int64_t depth = y->shape.dim[axis], inner = rt_shape_range(&y->shape, (int)axis + 1, y->shape.rank);
+    int64_t depth = y->shape.dim[axis],
+            inner = rt_shape_range(&y->shape, (int)axis + 1, y->shape.rank);
     rt_worker_share(w, rt_shape_numel(&y->shape), RT_ALIGN, &begin, &end);
     for (int64_t at = begin; at < end; at++) {
         int64_t k = at / inner % depth;
@@ -217,8 +225,10 @@ static void run_one_hot(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_OneHot = {
     .name = "OneHot",
     .since = 9,
-    .min_in = 3, .max_in = 3,
-    .min_out = 1, .max_out = 1,
+    .min_in = 3,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_one_hot,
     .run = run_one_hot,
 };

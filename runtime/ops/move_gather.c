@@ -81,8 +81,10 @@ static void run_gather(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Gather = {
     .name = "Gather",
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS,
     .infer = infer_gather,
     .run = run_gather,
@@ -136,8 +138,10 @@ static void run_elements(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_GatherElements = {
     .name = "GatherElements",
     .since = 11,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_elements,
     .run = run_elements,
 };
@@ -197,16 +201,18 @@ static void run_nd(const struct rt_call *c, const struct rt_worker *w)
                 return;
             from = from * dim + i;
         }
-        memcpy(rt_out_at(&c->out[0], at * inner),
-               rt_at(x, at / per_batch * batch + from * inner), (size_t)inner * rt_size_of(x));
+        memcpy(rt_out_at(&c->out[0], at * inner), rt_at(x, at / per_batch * batch + from * inner),
+               (size_t)inner * rt_size_of(x));
     }
 }
 
 const struct rt_op rt_op_GatherND = {
     .name = "GatherND",
     .since = 11,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_nd,
     .run = run_nd,
 };

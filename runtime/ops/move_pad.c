@@ -72,7 +72,8 @@ static void pad(const struct rt_tensor *x, const struct rt_tensor *y, const int6
         memcpy(y->data, x->data, size);
     rt_strides(&x->shape, stride);
     for (int64_t at = begin; at < end && last >= 0;) {
-        int64_t n = y->shape.dim[last], from = at % n, to = end - at < n - from ? from + end - at : n;
+        int64_t n = y->shape.dim[last], from = at % n,
+                to = end - at < n - from ? from + end - at : n;
         int64_t row = at / n, offset = 0;
         bool outside = false;
         for (int i = last - 1; i >= 0; i--) {
@@ -157,8 +158,8 @@ static enum rt_status infer_pad(struct rt_graph *g, struct rt_node *n, struct rt
             return rt_node_fail(err, RT_E_INVALID, n, "pads of axis %d cut off more than there is",
                                 i);
         if (dim == 0 && y.dim[i] > 0 && mode != CONSTANT)
-            return rt_node_fail(err, RT_E_INVALID, n, "axis %d is empty: there is nothing to repeat",
-                                i);
+            return rt_node_fail(err, RT_E_INVALID, n,
+                                "axis %d is empty: there is nothing to repeat", i);
     }
     return rt_set_out(g, n, 0, x->dtype, &y, err);
 }
@@ -193,8 +194,10 @@ static void run_pad(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Pad = {
     .name = "Pad",
-    .min_in = 1, .max_in = 4,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 4,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_pad,
     .run = run_pad,
 };
@@ -234,16 +237,18 @@ static void run_center(const struct rt_call *c, const struct rt_worker *w)
     int64_t before[RT_MAX_RANK];
     static const uint64_t zero = 0;
     for (int i = 0; i < x->rank; i++)
-        before[i] = y->dim[i] >= x->dim[i] ? (y->dim[i] - x->dim[i]) / 2
-                                           : -((x->dim[i] - y->dim[i]) / 2);
+        before[i] =
+            y->dim[i] >= x->dim[i] ? (y->dim[i] - x->dim[i]) / 2 : -((x->dim[i] - y->dim[i]) / 2);
     pad(&c->in[0], &c->out[0], before, CONSTANT, &zero, w);
 }
 
 const struct rt_op rt_op_CenterCropPad = {
     .name = "CenterCropPad",
     .since = 18,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_READS_SHAPE,
     .infer = infer_center,
     .run = run_center,

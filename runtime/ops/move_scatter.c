@@ -26,10 +26,18 @@ static enum rt_status read_reduction(const struct rt_node *n, enum reduction *r,
         const type *x = buf_x;                                                                     \
         for (int64_t i = 0; i < n; i++)                                                            \
             switch (r) {                                                                           \
-            case ADD: y[i] = (type)(y[i] + x[i]); break;                                           \
-            case MUL: y[i] = (type)(y[i] * x[i]); break;                                           \
-            case MIN: y[i] = x[i] < y[i] || x[i] != x[i] ? x[i] : y[i]; break;                     \
-            default: y[i] = x[i] > y[i] || x[i] != x[i] ? x[i] : y[i]; break;                      \
+            case ADD:                                                                              \
+                y[i] = (type)(y[i] + x[i]);                                                        \
+                break;                                                                             \
+            case MUL:                                                                              \
+                y[i] = (type)(y[i] * x[i]);                                                        \
+                break;                                                                             \
+            case MIN:                                                                              \
+                y[i] = x[i] < y[i] || x[i] != x[i] ? x[i] : y[i];                                  \
+                break;                                                                             \
+            default:                                                                               \
+                y[i] = x[i] > y[i] || x[i] != x[i] ? x[i] : y[i];                                  \
+                break;                                                                             \
             }                                                                                      \
         break;                                                                                     \
     }
@@ -37,9 +45,12 @@ static enum rt_status read_reduction(const struct rt_node *n, enum reduction *r,
 static void join(enum rt_kind kind, enum reduction r, void *buf_y, const void *buf_x, int64_t n)
 {
     switch (kind) {
-    case RT_KIND_FLOAT: JOIN(float)
-    case RT_KIND_DOUBLE: JOIN(double)
-    default: JOIN(uint64_t) /* sums and products wrap; see reduce() for the extremes */
+    case RT_KIND_FLOAT:
+        JOIN(float)
+    case RT_KIND_DOUBLE:
+        JOIN(double)
+    default:
+        JOIN(uint64_t) /* sums and products wrap; see reduce() for the extremes */
     }
 }
 
@@ -207,8 +218,10 @@ static void run_nd(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_ScatterND = {
     .name = "ScatterND",
     .since = 11,
-    .min_in = 3, .max_in = 3,
-    .min_out = 1, .max_out = 1,
+    .min_in = 3,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_nd,
     .run = run_nd,
 };

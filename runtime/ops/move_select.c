@@ -30,14 +30,18 @@ static enum rt_status infer_where(struct rt_graph *g, struct rt_node *n, struct 
         return;                                                                                    \
     }
 
-static void choose(void *to, const uint8_t *cond, const void *x, const void *y,
-                   const int64_t s[3], int64_t n, size_t size)
+static void choose(void *to, const uint8_t *cond, const void *x, const void *y, const int64_t s[3],
+                   int64_t n, size_t size)
 {
     switch (size) {
-    case 1: CHOOSE(uint8_t)
-    case 2: CHOOSE(uint16_t)
-    case 4: CHOOSE(uint32_t)
-    default: CHOOSE(uint64_t)
+    case 1:
+        CHOOSE(uint8_t)
+    case 2:
+        CHOOSE(uint16_t)
+    case 4:
+        CHOOSE(uint32_t)
+    default:
+        CHOOSE(uint64_t)
     }
 }
 
@@ -70,8 +74,10 @@ static void run_where(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_Where = {
     .name = "Where",
     .since = 9,
-    .min_in = 3, .max_in = 3,
-    .min_out = 1, .max_out = 1,
+    .min_in = 3,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS,
     .infer = infer_where,
     .run = run_where,
@@ -133,8 +139,10 @@ static void run_compress(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_Compress = {
     .name = "Compress",
     .since = 9,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_compress,
     .run = run_compress,
 };
@@ -178,8 +186,10 @@ static void run_nonzero(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_NonZero = {
     .name = "NonZero",
     .since = 9,
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_nonzero,
     .run = run_nonzero,
 };
@@ -225,8 +235,10 @@ static void run_trilu(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_Trilu = {
     .name = "Trilu",
     .since = 14,
-    .min_in = 1, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_trilu,
     .run = run_trilu,
 };
@@ -238,8 +250,9 @@ static enum rt_status infer_reverse(struct rt_graph *g, struct rt_node *n, struc
     const struct rt_shape *x = &rt_in(g, n, 0)->shape, *len = &rt_in(g, n, 1)->shape;
     int64_t batch = rt_attr_int(n, "batch_axis", 1), time = rt_attr_int(n, "time_axis", 0);
     if (x->rank < 2 || batch < 0 || batch > 1 || time != 1 - batch)
-        return rt_node_fail(err, RT_E_INVALID, n, "batch_axis %lld and time_axis %lld are not 0 and 1",
-                            (long long)batch, (long long)time);
+        return rt_node_fail(err, RT_E_INVALID, n,
+                            "batch_axis %lld and time_axis %lld are not 0 and 1", (long long)batch,
+                            (long long)time);
     if (len->rank != 1 || len->dim[0] != x->dim[batch])
         return rt_node_fail(err, RT_E_INVALID, n, "sequence_lens does not fit the input");
     enum rt_status s = rt_check_index(g, n, 1, err);
@@ -276,8 +289,10 @@ static void run_reverse(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_ReverseSequence = {
     .name = "ReverseSequence",
     .since = 10,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_reverse,
     .run = run_reverse,
 };

@@ -61,8 +61,10 @@ static enum rt_status infer_identity(struct rt_graph *g, struct rt_node *n, stru
 
 const struct rt_op rt_op_Identity = {
     .name = "Identity",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_VIEW | RT_OP_DIMS | RT_OP_READS_SHAPE,
     .infer = infer_identity,
 };
@@ -70,7 +72,8 @@ const struct rt_op rt_op_Identity = {
 /* Import makes a constant of each such node: none is ever inferred or run. */
 const struct rt_op rt_op_Constant = {
     .name = "Constant",
-    .min_out = 1, .max_out = 1,
+    .min_out = 1,
+    .max_out = 1,
 };
 
 /* The dimension written as -1: what is left of the count. */
@@ -132,8 +135,10 @@ static enum rt_status infer_reshape(struct rt_graph *g, struct rt_node *n, struc
 
 const struct rt_op rt_op_Reshape = {
     .name = "Reshape",
-    .min_in = 1, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_VIEW | RT_OP_DIMS | RT_OP_READS_SHAPE,
     .infer = infer_reshape,
 };
@@ -164,8 +169,10 @@ static enum rt_status infer_flatten(struct rt_graph *g, struct rt_node *n, struc
 
 const struct rt_op rt_op_Flatten = {
     .name = "Flatten",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_VIEW,
     .infer = infer_flatten,
 };
@@ -212,8 +219,10 @@ static enum rt_status infer_squeeze(struct rt_graph *g, struct rt_node *n, struc
 
 const struct rt_op rt_op_Squeeze = {
     .name = "Squeeze",
-    .min_in = 1, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_VIEW | RT_OP_DIMS,
     .infer = infer_squeeze,
 };
@@ -243,8 +252,10 @@ static enum rt_status infer_unsqueeze(struct rt_graph *g, struct rt_node *n, str
 
 const struct rt_op rt_op_Unsqueeze = {
     .name = "Unsqueeze",
-    .min_in = 1, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_VIEW | RT_OP_DIMS,
     .infer = infer_unsqueeze,
 };
@@ -277,8 +288,10 @@ static void run_shape(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Shape = {
     .name = "Shape",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_OF_SHAPE,
     .infer = infer_shape,
     .run = run_shape,
@@ -301,8 +314,10 @@ static void run_size(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Size = {
     .name = "Size",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_OF_SHAPE,
     .infer = infer_size,
     .run = run_size,

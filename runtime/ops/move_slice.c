@@ -118,8 +118,10 @@ static void run_slice(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Slice = {
     .name = "Slice",
-    .min_in = 1, .max_in = 5,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 5,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS | RT_OP_READS_SHAPE,
     .infer = infer_slice,
     .run = run_slice,
@@ -206,8 +208,10 @@ static void run_split(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Split = {
     .name = "Split",
-    .min_in = 1, .max_in = 2,
-    .min_out = 1, .max_out = -1,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = -1,
     .traits = RT_OP_DIMS,
     .infer = infer_split,
     .run = run_split,
@@ -244,8 +248,10 @@ static void run_expand(const struct rt_call *c, const struct rt_worker *w)
 const struct rt_op rt_op_Expand = {
     .name = "Expand",
     .since = 8,
-    .min_in = 2, .max_in = 2,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS | RT_OP_READS_SHAPE,
     .infer = infer_expand,
     .run = run_expand,
@@ -317,8 +323,10 @@ static void run_tile(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Tile = {
     .name = "Tile",
-    .min_in = 2, .max_in = 3,
-    .min_out = 1, .max_out = 1,
+    .min_in = 2,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS | RT_OP_READS_SHAPE,
     .infer = infer_tile,
     .run = run_tile,

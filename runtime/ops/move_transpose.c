@@ -56,8 +56,10 @@ static void run_transpose(const struct rt_call *c, const struct rt_worker *w)
 
 const struct rt_op rt_op_Transpose = {
     .name = "Transpose",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .traits = RT_OP_DIMS,
     .infer = infer_transpose,
     .run = run_transpose,
@@ -121,8 +123,10 @@ static void run_depth_to_space(const struct rt_call *c, const struct rt_worker *
 
 const struct rt_op rt_op_DepthToSpace = {
     .name = "DepthToSpace",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_depth_to_space,
     .run = run_depth_to_space,
 };
@@ -161,8 +165,10 @@ static void run_space_to_depth(const struct rt_call *c, const struct rt_worker *
 
 const struct rt_op rt_op_SpaceToDepth = {
     .name = "SpaceToDepth",
-    .min_in = 1, .max_in = 1,
-    .min_out = 1, .max_out = 1,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
     .infer = infer_space_to_depth,
     .run = run_space_to_depth,
 };

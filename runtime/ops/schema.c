@@ -47,9 +47,9 @@ static enum rt_attr_type type_of(char letter)
 static const char *type_name(enum rt_attr_type t)
 {
     static const char *const name[] = {
-        [RT_ATTR_FLOAT] = "a float",     [RT_ATTR_INT] = "an integer",
-        [RT_ATTR_STRING] = "a string",   [RT_ATTR_TENSOR] = "a tensor",
-        [RT_ATTR_GRAPH] = "a graph",     [RT_ATTR_FLOATS] = "a list of floats",
+        [RT_ATTR_FLOAT] = "a float",           [RT_ATTR_INT] = "an integer",
+        [RT_ATTR_STRING] = "a string",         [RT_ATTR_TENSOR] = "a tensor",
+        [RT_ATTR_GRAPH] = "a graph",           [RT_ATTR_FLOATS] = "a list of floats",
         [RT_ATTR_INTS] = "a list of integers", [RT_ATTR_STRINGS] = "a list of strings",
     };
     return name[t];

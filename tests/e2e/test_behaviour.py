@@ -138,17 +138,26 @@ def test_slow_sender_does_not_hold_others_up(server):
         assert receive(a)[0] == 200
 
 
-@pytest.mark.parametrize("garbage", [b"\r\n\r\n", b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01",
-                                     b"GET\r\n\r\n", b"GET /v2 HTTP/9.9\r\n\r\n",
-                                     b"GET " + b"/" * 100000 + b" HTTP/1.1\r\n\r\n",
-                                     b"POST /v2 HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-                                     b"POST /v2 HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-                                     b"GET /v2 HTTP/1.1\r\nA: " + b"b" * 200000 + b"\r\n\r\n",
-                                     b"POST /v2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"])
-def test_garbage(server, garbage):
+GARBAGE = {
+    "empty lines": b"\r\n\r\n",
+    "a word": b"nonsense\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01",
+    "no path": b"GET\r\n\r\n",
+    "version": b"GET /v2 HTTP/9.9\r\n\r\n",
+    "long path": b"GET " + b"/" * 100000 + b" HTTP/1.1\r\n\r\n",
+    "length is a word": b"POST /v2 HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    "negative length": b"POST /v2 HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "long header": b"GET /v2 HTTP/1.1\r\nA: " + b"b" * 200000 + b"\r\n\r\n",
+    "many headers": b"GET /v2 HTTP/1.1\r\n" + b"A: b\r\n" * 20000 + b"\r\n",
+    "chunk size": b"POST /v2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("what", GARBAGE)
+def test_garbage(server, what):
     with server.connect() as sock:
         try:
-            sock.sendall(garbage)
+            sock.sendall(GARBAGE[what])
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(65536):
                 pass
