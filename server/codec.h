@@ -21,9 +21,6 @@ struct sv_infer {
     struct sv_wanted *wanted;
 };
 
-/* Makes this program's allocator Jansson's. Once, before any thread uses Jansson. */
-void sv_codec_init(void);
-
 /* Understands body[0..len), behind which a zero byte follows. header_length is the value of
  * Inference-Header-Content-Length, NULL when it is absent. Checks everything against the model, so
  * that the job can be submitted. Inputs may point into the body, which must last as long as *out.

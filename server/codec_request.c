@@ -2,26 +2,10 @@
 #include "server/codec_request.h"
 
 #include "runtime/rt.h"
-#include "server/codec.h"
+#include "server/json_memory.h"
 
 #include <jansson.h>
 #include <string.h>
-
-/* Jansson reports most allocations that fail as wrong syntax. */
-static _Thread_local bool starved;
-
-static void *allocate(size_t len)
-{
-    void *p = rt_alloc(len);
-    starved |= p == NULL;
-    return p;
-}
-
-void sv_codec_init(void)
-{
-    json_set_alloc_funcs(allocate, rt_free);
-    json_object_seed(0);
-}
 
 static const char *type_name(const json_t *v)
 {
@@ -318,10 +302,10 @@ enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, cons
     if (s != RT_OK)
         goto out;
     json_error_t why;
-    starved = false;
+    sv_json_out_of_memory(); /* forgets earlier ones */
     json_t *root = json_loadb(rest.len > 0 ? rest.p : "", rest.len, JSON_REJECT_DUPLICATES, &why);
     if (root == NULL) {
-        s = starved
+        s = sv_json_out_of_memory()
                 ? rt_fail_nomem(err, rest.len)
                 : rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %zu: %s",
                           sv_cuts_offset(&w->cuts, (size_t)why.position), why.text);

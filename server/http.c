@@ -83,19 +83,12 @@ static void woken(struct sv_request *req)
     atomic_fetch_sub(&h->inside, 1);
 }
 
-static void gone_while_asleep(struct sv_watched *w)
+static void client_gone(struct sv_watched *w)
 {
     struct exchange *x =
         (struct exchange *)(void *)((char *)w - offsetof(struct exchange, watched));
     if (x->req.work->cancel != NULL)
         x->req.work->cancel(x->req.state);
-}
-
-/* libmicrohttpd does not see a connection's end that came together with the last bytes (its epoll
- * is edge-triggered, and a read that is not filled counts as the last one). This is a new edge. */
-static void gone_while_sending(struct sv_watched *w)
-{
-    shutdown(w->fd, SHUT_RDWR);
 }
 
 static int socket_of(struct MHD_Connection *c)
@@ -140,7 +133,6 @@ static enum MHD_Result finish(struct exchange *x)
 static enum MHD_Result dispatch(struct exchange *x)
 {
     struct sv_http *h = x->http;
-    sv_watch_remove(h->watch, &x->watched);
     if (x->body != NULL)
         x->body[x->req.body_len] = '\0';
     x->req.body = x->body != NULL ? x->body : "";
@@ -149,7 +141,7 @@ static enum MHD_Result dispatch(struct exchange *x)
         return answer(x);
     if (atomic_load(&x->phase) == WOKEN)
         return finish(x);
-    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = gone_while_asleep };
+    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = client_gone };
     sv_watch_add(h->watch, &x->watched);
     MHD_suspend_connection(x->connection);
     int awake = AWAKE;
@@ -242,8 +234,6 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
         }
         x->body_limit = (size_t)len;
     }
-    x->watched = (struct sv_watched){ .fd = socket_of(c), .gone = gone_while_sending };
-    sv_watch_add(h->watch, &x->watched);
     return MHD_YES;
 }
 
@@ -290,6 +280,32 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
     rt_free(x);
     if (was_counted)
         atomic_fetch_sub(&h->in_flight, 1);
+}
+
+/* libmicrohttpd overlooks the end of a connection that came together with its last bytes: its epoll
+ * is edge-triggered, and a read that was not filled counts as the last one. This is a new edge. */
+static void make_edge(struct sv_watched *w)
+{
+    shutdown(w->fd, SHUT_RD);
+}
+
+/* Without memory the connection is served unwatched. */
+static void on_connection(void *cls, struct MHD_Connection *c, void **context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct sv_http *h = cls;
+    struct sv_watched *w = *context;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        w = rt_alloc(sizeof *w);
+        *context = w;
+        if (w != NULL) {
+            *w = (struct sv_watched){ .fd = socket_of(c), .patient = true, .gone = make_edge };
+            sv_watch_add(h->watch, w);
+        }
+    } else if (w != NULL) {
+        sv_watch_remove(h->watch, w);
+        rt_free(w);
+    }
 }
 
 /* Paths are decoded after they have been split, so that %2F is no separator. */
@@ -344,7 +360,8 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
     h->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG,
         0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        h, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded,
         NULL, MHD_OPTION_ARRAY, list, MHD_OPTION_END);
     if (h->daemon == NULL) {
         s = rt_fail(err, RT_E_IO, "the HTTP server cannot be started on port %d", h->port);
@@ -405,7 +422,7 @@ void sv_http_stop(struct sv_http *h)
     sv_http_quiesce(h);
     atomic_store(&h->stopping, true);
     wait_outside(h);
-    sv_watch_wait_empty(h->watch);
+    sv_watch_wait(h->watch);
     wait_outside(h);
     MHD_stop_daemon(h->daemon);
     sv_watch_destroy(h->watch);

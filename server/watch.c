@@ -1,5 +1,5 @@
-/* A thread around poll(). Requests that are answered fast are never polled: the list is looked
- * through ten times a second while there is anything on it, and not at all otherwise. */
+/* A thread around poll(). Sockets are not polled when they are added but at the next sweep, so that
+ * requests which are answered fast never cost a system call here. */
 #include "server/watch.h"
 
 #include "runtime/rt.h"
@@ -13,18 +13,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SWEEP_NS (SV_NS_PER_SECOND / 10)
+#define SWEEP_MS 100
+#define PATIENT_MS 1000
+#define NS_PER_MS (SV_NS_PER_SECOND / 1000)
 #define LINGER_NS (5 * SV_NS_PER_SECOND)
 #define LINGER_MAX 64
 
 struct sv_watch {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t empty;
+    pthread_cond_t calm; /* n_prompt has become 0 */
     int event; /* written to when the thread has something new to look at */
     bool stopping;
-    bool idle; /* the thread sleeps until event is written to */
+    int timeout; /* milliseconds the thread sleeps now; -1: until event is written to */
     struct sv_watched *head;
+    int n_prompt; /* of them that are not patient */
     struct pollfd *poll; /* for the sweep; grows */
     int room;
     int n_lingering;
@@ -40,7 +43,7 @@ static void nudge(struct sv_watch *w)
 }
 
 /* Tells those whose peer has closed. Holds the lock. Without memory the sweep is put off. */
-static void sweep(struct sv_watch *w)
+static void sweep(struct sv_watch *w, bool patient_too)
 {
     int n = 0;
     for (struct sv_watched *one = w->head; one != NULL; one = one->next)
@@ -53,8 +56,10 @@ static void sweep(struct sv_watch *w)
         w->room = n * 2;
     }
     int i = 0;
-    for (struct sv_watched *one = w->head; one != NULL; one = one->next)
-        w->poll[i++] = (struct pollfd){ .fd = one->told ? -1 : one->fd, .events = POLLRDHUP };
+    for (struct sv_watched *one = w->head; one != NULL; one = one->next) {
+        bool skip = one->told || (one->patient && !patient_too);
+        w->poll[i++] = (struct pollfd){ .fd = skip ? -1 : one->fd, .events = POLLRDHUP };
+    }
     if (n == 0 || poll(w->poll, (nfds_t)n, 0) <= 0)
         return;
     i = 0;
@@ -92,19 +97,27 @@ static void tend_lingering(struct sv_watch *w, const struct pollfd *seen, int n_
     w->n_lingering = kept;
 }
 
+/* How long the thread may sleep. Holds the lock. */
+static int wanted_timeout(const struct sv_watch *w)
+{
+    if (w->n_prompt > 0 || w->n_lingering > 0)
+        return SWEEP_MS;
+    return w->head != NULL ? PATIENT_MS : -1;
+}
+
 static void *run(void *arg)
 {
     struct sv_watch *w = arg;
     struct pollfd seen[1 + LINGER_MAX];
-    uint64_t next_sweep = sv_now_ns() + SWEEP_NS;
+    uint64_t next_sweep = 0, next_patient = 0;
     pthread_mutex_lock(&w->lock);
     while (!w->stopping) {
         int n = w->n_lingering;
         seen[0] = (struct pollfd){ .fd = w->event, .events = POLLIN };
         for (int i = 0; i < n; i++)
             seen[1 + i] = (struct pollfd){ .fd = w->lingering[i].fd, .events = POLLIN };
-        w->idle = w->head == NULL && n == 0;
-        int timeout = w->idle ? -1 : (int)(SWEEP_NS / 1000000);
+        w->timeout = wanted_timeout(w);
+        int timeout = w->timeout;
         pthread_mutex_unlock(&w->lock);
         int ready = poll(seen, (nfds_t)n + 1, timeout);
         if (ready > 0 && seen[0].revents != 0) {
@@ -113,14 +126,15 @@ static void *run(void *arg)
         }
         uint64_t now = sv_now_ns();
         pthread_mutex_lock(&w->lock);
-        if (ready < 0)
-            for (int i = 0; i <= n; i++)
-                seen[i].revents = 0;
+        for (int i = 0; ready < 0 && i <= n; i++)
+            seen[i].revents = 0;
         tend_lingering(w, seen + 1, n, now);
-        if (now >= next_sweep) {
-            sweep(w);
-            next_sweep = now + SWEEP_NS;
-        }
+        if (now < next_sweep)
+            continue;
+        next_sweep = now + SWEEP_MS * NS_PER_MS;
+        sweep(w, now >= next_patient);
+        if (now >= next_patient)
+            next_patient = now + PATIENT_MS * NS_PER_MS;
     }
     tend_lingering(w, NULL, 0, UINT64_MAX);
     pthread_mutex_unlock(&w->lock);
@@ -133,13 +147,13 @@ enum rt_status sv_watch_create(struct sv_watch **out, struct rt_error *err)
     if (w == NULL)
         return rt_fail_nomem(err, sizeof *w);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->empty, NULL);
+    pthread_cond_init(&w->calm, NULL);
     w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int failed = w->event < 0 || pthread_create(&w->thread, NULL, run, w) != 0;
     if (failed) {
         if (w->event >= 0)
             close(w->event);
-        pthread_cond_destroy(&w->empty);
+        pthread_cond_destroy(&w->calm);
         pthread_mutex_destroy(&w->lock);
         rt_free(w);
         return rt_fail(err, RT_E_IO, "the thread that watches sockets cannot be started");
@@ -159,17 +173,18 @@ void sv_watch_destroy(struct sv_watch *w)
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->thread, NULL);
     close(w->event);
-    pthread_cond_destroy(&w->empty);
+    pthread_cond_destroy(&w->calm);
     pthread_mutex_destroy(&w->lock);
     rt_free(w->poll);
     rt_free(w);
 }
 
-/* Wakes the thread when it sleeps without an end. Holds the lock. */
+/* Wakes the thread when it sleeps longer than it should by now. Holds the lock. */
 static void rouse(struct sv_watch *w)
 {
-    if (w->idle) {
-        w->idle = false;
+    int wanted = wanted_timeout(w);
+    if (w->timeout < 0 || w->timeout > wanted) {
+        w->timeout = wanted;
         nudge(w);
     }
 }
@@ -183,6 +198,7 @@ void sv_watch_add(struct sv_watch *w, struct sv_watched *one)
         w->head->prev = one;
     w->head = one;
     one->listed = true;
+    w->n_prompt += !one->patient;
     rouse(w);
     pthread_mutex_unlock(&w->lock);
 }
@@ -198,17 +214,18 @@ void sv_watch_remove(struct sv_watch *w, struct sv_watched *one)
         if (one->next != NULL)
             one->next->prev = one->prev;
         one->listed = false;
-        if (w->head == NULL)
-            pthread_cond_broadcast(&w->empty);
+        w->n_prompt -= !one->patient;
+        if (w->n_prompt == 0)
+            pthread_cond_broadcast(&w->calm);
     }
     pthread_mutex_unlock(&w->lock);
 }
 
-void sv_watch_wait_empty(struct sv_watch *w)
+void sv_watch_wait(struct sv_watch *w)
 {
     pthread_mutex_lock(&w->lock);
-    while (w->head != NULL)
-        pthread_cond_wait(&w->empty, &w->lock);
+    while (w->n_prompt > 0)
+        pthread_cond_wait(&w->calm, &w->lock);
     pthread_mutex_unlock(&w->lock);
 }
 

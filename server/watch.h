@@ -1,6 +1,6 @@
-/* The thread that looks after sockets while nobody else does: those of sleeping requests, whose
- * clients may go away, and those that were refused in the middle of a body, which are read empty
- * before they are closed so that the refusal arrives. */
+/* The thread that looks after sockets where the HTTP library does not: whether peers have gone
+ * away, and those that were refused in the middle of a body, which are read empty before they are
+ * closed so that the refusal arrives. */
 #ifndef SERVER_WATCH_H
 #define SERVER_WATCH_H
 
@@ -11,9 +11,10 @@
 
 struct sv_watch;
 
-/* Lies inside the caller's own struct, all zero but for fd and gone. */
+/* Lies inside the caller's own struct, all zero but for the first three. */
 struct sv_watched {
     int fd;
+    bool patient; /* look once a second instead of ten times */
     void (*gone)(struct sv_watched *w); /* the peer closed; at most once; on the watch's thread,
                                            inside its lock: be quick, and call nothing of it */
     struct sv_watched *next, *prev; /* the watch's */
@@ -24,12 +25,12 @@ enum rt_status sv_watch_create(struct sv_watch **out, struct rt_error *err);
 /* Nothing may be watched any more; what lingers is closed. Takes NULL. */
 void sv_watch_destroy(struct sv_watch *w);
 
-/* gone is called about a tenth of a second after the peer has closed fd, or its sending half. */
+/* gone is called soon after the peer has closed fd, or its sending half. */
 void sv_watch_add(struct sv_watch *w, struct sv_watched *one);
 /* After it gone is not called, nor being called. Takes one that is not watched. */
 void sv_watch_remove(struct sv_watch *w, struct sv_watched *one);
-/* Sleeps until nothing is watched. */
-void sv_watch_wait_empty(struct sv_watch *w);
+/* Sleeps until all that is watched is patient. */
+void sv_watch_wait(struct sv_watch *w);
 
 /* Takes over fd, whose sending half is done with: reads and drops what still comes, for a few
  * seconds at most, then closes it. */

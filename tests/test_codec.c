@@ -315,7 +315,6 @@ static const struct chain two[] = { { "a", "Relu", RT_FLOAT, 2, { -1, 2 } },
 static int start(void **state)
 {
     (void)state;
-    sv_codec_init();
     serving_start(&serving);
     serving_add(&serving, "one", &one, 1);
     serving_add(&serving, "two", two, 2);

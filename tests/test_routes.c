@@ -14,7 +14,6 @@ static const struct chain fixed = { "image", "Relu", RT_FLOAT, 3, { 3, 4, 4 } };
 static int start(void **state)
 {
     (void)state;
-    sv_codec_init();
     serving_start(&serving);
     serving_add(&serving, "picture", &picture, 1);
     serving_add(&serving, "one", &one, 1);

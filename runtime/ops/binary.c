@@ -484,7 +484,7 @@ static bool as_step(const struct rt_graph *g, const struct rt_node *n, struct rt
                                      .can_block = can_block, .blocked = &x##_blocked };
 
 ARITHMETIC(Add, 1, 2, RT_OP_DIMS)
-ARITHMETIC(Div, 1, 2, 0)
+ARITHMETIC(Div, 1, 2, RT_OP_DIMS_OVER)
 ARITHMETIC(Max, 1, -1, 0)
 ARITHMETIC(Mean, 1, -1, 0)
 ARITHMETIC(Min, 1, -1, 0)

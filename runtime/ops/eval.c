@@ -28,6 +28,23 @@ bool rt_holds_batch(const struct rt_graph *g, int v)
     return v >= 0 && count_batched(g, &g->value[v]) > 0;
 }
 
+/* Whether every multiple of the batch in in[0] stays one when divided by any number of in[1]. */
+static bool divides_batch(const struct rt_graph *g, const struct rt_node *n)
+{
+    const struct rt_value *x = &g->value[n->in[0]], *by = &g->value[n->in[1]];
+    int64_t n_by = rt_shape_numel(&by->shape);
+    if (x->dtype != RT_INT64 || by->dtype != RT_INT64 || n_by > MAX_DIMS)
+        return false;
+    for (int64_t i = 0; i < rt_shape_numel(&x->shape); i++)
+        for (int64_t k = 0; k < n_by; k++) {
+            int64_t a = ((const int64_t *)x->data)[i], b = ((const int64_t *)by->data)[k];
+            if (rt_is_batched(a) && (b == 0 || rt_is_batched(b) || a % RT_BATCH != 0 ||
+                                     a / RT_BATCH % b != 0))
+                return false;
+        }
+    return true;
+}
+
 static bool keeps_batch(const struct rt_graph *g, const struct rt_node *n)
 {
     int inputs = 0;
@@ -39,6 +56,8 @@ static bool keeps_batch(const struct rt_graph *g, const struct rt_node *n)
     }
     if (inputs == 0 || (n->op->traits & RT_OP_DIMS) != 0)
         return true;
+    if ((n->op->traits & RT_OP_DIMS_OVER) != 0)
+        return inputs == 1 && divides_batch(g, n);
     if ((n->op->traits & RT_OP_DIMS_ONE) == 0)
         return false;
     return n->n_in > 1 ? inputs == 1 : elements == 1;

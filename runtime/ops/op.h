@@ -32,6 +32,7 @@ enum {
     RT_OP_PROBABILITY = 1 << 9, /* its outputs are probabilities (Softmax, Sigmoid) */
     RT_OP_DIMS_ONE = 1 << 8, /* the same, if they are in one input only and, where the operator has
                                 but one, in one element (Mul, ReduceProd) */
+    RT_OP_DIMS_OVER = 1 << 11, /* the same, if they are in in[0] only and in[1] divides them (Div) */
 };
 
 /* What run() gets: tensors with the sizes of this run. */

@@ -161,9 +161,21 @@ def test_garbage(server, what):
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(65536):
                 pass
-        except (ConnectionResetError, BrokenPipeError):
+        except OSError:
             pass
     assert server.get("/v2/health/live").status_code == 200
+
+
+def test_half_closed_client_gets_its_answer(server):
+    """Also when its end of the connection came together with the request."""
+    for _ in range(5):
+        with server.connect() as sock:
+            sock.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.shutdown(socket.SHUT_WR)
+            begun = time.monotonic()
+            assert receive(sock)[0] == 200
+            assert sock.recv(1) == b""
+            assert time.monotonic() - begun < 20
 
 
 def test_body_limit(serve):
