@@ -16,7 +16,7 @@ ARCH   := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 # --- what has to be installed -----------------------------------------------------------------
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev \
-    libmicrohttpd-dev libjansson-dev libjpeg62-turbo-dev libspng-dev libwebp-dev zlib1g-dev curl
+    libmicrohttpd-dev libgnutls28-dev libjansson-dev libjpeg62-turbo-dev libspng-dev libwebp-dev zlib1g-dev curl
 TEST_PACKAGES  := clang libomp-14-dev libclang-rt-14-dev libcmocka-dev python3 python3-pytest \
     python3-numpy python3-requests python3-pil python3-onnx dataset-fashion-mnist \
     libonnx-testdata valgrind
@@ -37,7 +37,7 @@ endef
 
 # --- how it is compiled -----------------------------------------------------------------------
 
-LIBRARIES := libprotobuf-c libmicrohttpd jansson libjpeg spng libwebp libwebpdemux zlib
+LIBRARIES := libprotobuf-c libmicrohttpd gnutls jansson libjpeg spng libwebp libwebpdemux zlib
 
 # A packager's own go last and win.
 CPPFLAGS_ALL = -I. -I$(B) -MMD -MP -D_GNU_SOURCE -DCONVD_VERSION='"$(VERSION)"' $(CPPFLAGS)
@@ -72,6 +72,10 @@ $(B)/runtime/kernels/avx512.o: CFLAGS.file := -mavx512f -mavx512bw -mavx512dq -m
 endif
 $(B)/runtime/kernels/%.o: CFLAGS.release := -O3 -DNDEBUG -fopenmp
 $(PROTO).o: CFLAGS.file := -Wno-conversion
+
+# Commands are shown in short; V=1 shows them whole.
+Q     := $(if $(V),,@)
+shown  = @printf '  %-4s %s\n' $(1) $(2)
 
 # --- targets ----------------------------------------------------------------------------------
 
@@ -138,24 +142,29 @@ clean: ## remove build/
 
 $(BIN): $(SERVER_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS)
 
 $(LIB): $(RUNTIME_OBJ)
-	rm -f $@
-	$(AR) rcs $@ $^
+	$(call shown,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(PROTO).c $(PROTO).h &: proto/onnx.proto
 	@mkdir -p $(B)/proto
-	protoc-c --proto_path=. --c_out=$(B) proto/onnx.proto
+	$(call shown,GEN,$@)
+	$(Q)protoc-c --proto_path=. --c_out=$(B) proto/onnx.proto
 
 $(PROTO).o: $(PROTO).c
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
+	$(call shown,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
 
 $(B)/%.o: %.c Makefile | $(PROTO).h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
+	$(call shown,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
 
 $(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/server/main.o,$(SERVER_OBJ)) $(LIB)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call shown,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lcmocka
 
 -include $(RUNTIME_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(TEST_BIN:=.d)

@@ -12,7 +12,7 @@ except ImportError:
 
 
 def names():
-    return timm.list_models()
+    return sorted({*timm.list_models(), *timm.list_models(pretrained=True)})
 
 
 def load(name, pretrained, size):

@@ -103,12 +103,13 @@ static void print_command(const struct sv_model *m, const char *base)
     rt_free(picture);
 }
 
-void sv_banner_address(struct sv_registry *r, const char *host, int port, bool command)
+void sv_banner_address(struct sv_registry *r, const char *scheme, const char *host, int port,
+                       bool command)
 {
     char base[320];
     bool any = host[0] == '\0' || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     snprintf(base, sizeof base,
-             strchr(host, ':') != NULL && !any ? "http://[%s]:%d" : "http://%s:%d",
+             strchr(host, ':') != NULL && !any ? "%s://[%s]:%d" : "%s://%s:%d", scheme,
              any ? "localhost" : host, port);
     sv_log(SV_LOG_INFO, SV_NAME " " SV_VERSION " listens on %s%s", base,
            any ? " (every address of this machine)" : "");

@@ -8,7 +8,8 @@
 void sv_banner_models(struct sv_registry *r);
 
 /* A log line with the address, and on standard error a curl command that works as it stands, for
- * the first model that takes pictures, or else the first. host as given to --host. */
-void sv_banner_address(struct sv_registry *r, const char *host, int port, bool command);
+ * the first model that takes pictures, or else the first. host as given to --host; scheme: "http" or "https". */
+void sv_banner_address(struct sv_registry *r, const char *scheme, const char *host, int port,
+                       bool command);
 
 #endif

@@ -25,6 +25,7 @@ struct sv_batcher {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* on CLOCK_MONOTONIC */
     struct sv_queue queue;
+    struct sv_queue_policy policy;
     struct sv_job *dropped; /* by own.next: failed without having been run, done not yet called */
     bool stopping;
 
@@ -122,6 +123,11 @@ static void count_finished(struct sv_stats *stats, const struct sv_job *job)
     sv_count(&stats->compute_input, job->input_ns);
     sv_count(&stats->compute_infer, job->infer_ns);
     sv_count(&stats->compute_output, job->output_ns);
+    sv_observe(&stats->request_time, job->finished - job->arrival);
+    sv_observe(&stats->queue_time, job->queue_ns);
+    sv_observe(&stats->compute_time, job->infer_ns);
+    if (job->decode_ns > 0)
+        sv_observe(&stats->decode_time, job->decode_ns);
 }
 
 /* Without the lock: done may do anything but destroy the batcher. */
@@ -152,6 +158,10 @@ static void drop_expired(struct sv_batcher *b)
     uint64_t now = sv_now_ns();
     while ((job = sv_queue_expired(&b->queue, now)) != NULL) {
         sv_add(&b->stats->timed_out, 1);
+        if (b->policy.delay) {
+            sv_queue_postpone(&b->queue, job);
+            continue;
+        }
         drop(b, job, RT_E_TIMEOUT, "Request timeout expired");
     }
 }
@@ -299,6 +309,7 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
 {
     assert(o->max_queue >= 1 && o->split.executors >= 1 && o->split.team >= 1);
     assert(o->stats->max_batch >= (o->max_batch > 0 ? o->max_batch : 1));
+    assert(o->policy.levels <= SV_PRIORITIES_MAX);
     size_t len = sizeof(struct sv_batcher) + (size_t)o->split.executors * sizeof(struct executor);
     struct sv_batcher *b = rt_zalloc(len);
     if (b == NULL)
@@ -313,7 +324,10 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
         .max_jobs = o->max_queue,
         .max_batch = o->max_batch,
         .delay_ns = o->delay_ns,
+        .n_preferred = o->policy.n_preferred,
+        .preferred = o->policy.preferred,
     };
+    b->policy = o->policy;
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -329,13 +343,25 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
     return RT_OK;
 }
 
+/* What the policy makes of the job's own wishes. */
+static void apply_policy(const struct sv_queue_policy *p, struct sv_job *job, uint64_t now)
+{
+    bool known = job->priority >= 1 && job->priority <= p->levels;
+    job->own.level = known ? job->priority : p->default_level;
+    if (p->fixed_timeout)
+        job->deadline = 0;
+    if (job->deadline == 0 && p->default_timeout_ns != 0)
+        job->deadline = now + p->default_timeout_ns;
+}
+
 enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
 {
     struct sv_batcher *b = job->batcher;
     assert(job->n >= 1 && job->done != NULL && job->own.taken == 0 && !job->own.queued);
     uint64_t now = sv_now_ns();
     enum rt_status s = RT_OK;
-    if (job->deadline != 0 && job->deadline <= now) {
+    apply_policy(&b->policy, job, now);
+    if (job->deadline != 0 && job->deadline <= now && !b->policy.delay) {
         s = rt_fail(err, RT_E_TIMEOUT, "Request timeout expired");
         sv_add(&b->stats->timed_out, 1);
     } else {

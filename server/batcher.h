@@ -9,6 +9,9 @@
 #ifndef SERVER_BATCHER_H
 #define SERVER_BATCHER_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "runtime/rt.h"
 #include "server/cores.h"
 #include "server/metrics.h"
@@ -26,7 +29,9 @@ struct sv_job {
                              which must then last until done */
     int n;             /* samples: dimension 0 of every input. 1 for a model without batch axis */
     uint64_t arrival;  /* when the request came, sv_now_ns(); by sv_job_create(), may be set back */
-    uint64_t deadline; /* a job that still waits then fails with RT_E_TIMEOUT; 0: none */
+    uint64_t deadline; /* a job that still waits then fails with RT_E_TIMEOUT; 0: none. Where the
+                          policy says so, submit sets it, or forgets it */
+    int priority;      /* 1 is the highest; 0, and what the policy has no level for: its default */
     uint64_t decode_ns;               /* spent on decoding before submit; carried for the log */
     void (*done)(struct sv_job *job); /* called exactly once for an accepted job, on an executor
                                          thread: be quick. The job is the caller's again in it, and
@@ -48,6 +53,7 @@ struct sv_job {
     struct {
         struct sv_job *next, *prev; /* in the queue */
         uint64_t submitted;
+        int level;   /* the priority that counts */
         int taken;   /* samples handed to executors */
         int running; /* pieces being run now */
         bool queued;
@@ -78,6 +84,19 @@ struct sv_batcher_ops {
 
 extern const struct sv_batcher_ops sv_batcher_rt; /* its model is a struct rt_model * */
 
+/* In which order and how long jobs may wait. All zero: in the order of arrival, as long as they
+ * themselves allow. */
+struct sv_queue_policy {
+    int levels, default_level;   /* 0: no priorities; at most SV_PRIORITIES_MAX */
+    uint64_t default_timeout_ns; /* of jobs without a deadline; 0: none */
+    bool fixed_timeout;          /* the default counts for all jobs, whatever deadline they have */
+    bool delay;           /* at its deadline a job is put behind all others, and does not fail */
+    int n_preferred;      /* sizes of batches to be had where possible */
+    const int *preferred; /* ascending; must outlive the batcher */
+};
+
+#define SV_PRIORITIES_MAX 32
+
 struct sv_batcher_options {
     const struct sv_batcher_ops *ops;
     void *model; /* what ops->open gets; must outlive the batcher */
@@ -87,6 +106,7 @@ struct sv_batcher_options {
     int max_batch;     /* samples of a run, 0: the model has no batch axis, one job a run */
     int max_queue;     /* jobs that may wait, >= 1 */
     uint64_t delay_ns; /* how long a job may wait for others to fill its batch; 0: not at all */
+    struct sv_queue_policy policy;
     struct sv_core_split split;
     struct sv_cores *cores; /* taken from while a batch runs; NULL: no bound */
     struct sv_stats *stats; /* counted into; must outlive the batcher */

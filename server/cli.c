@@ -16,6 +16,7 @@ bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *setti
 {
     struct rt_error err = { 0 };
     if (sv_options_parse(c, argc, argv, settings, rest, &err) != RT_OK) {
+        rt_free(rest->memory);
         *status = sv_cli_usage(c, "%s", err.text);
         return false;
     }

@@ -1,9 +1,12 @@
-/* Holds a request against its model, in the protocol's order of checks, and makes the job. */
+/* Holds a request against its model, in the protocol's order of checks, and makes the job. What
+ * the answer looks like is codec_answer.c's. */
 #include "server/codec.h"
 
 #include "runtime/rt.h"
 #include "server/clock.h"
+#include "server/codec_classes.h"
 #include "server/codec_request.h"
+#include "server/json_span.h"
 #include "server/tensor_json.h"
 
 #include <errno.h>
@@ -108,10 +111,19 @@ static enum rt_status check_batch(const struct sv_model *m, const struct sv_wire
     return RT_OK;
 }
 
+/* Whether the input takes pictures and is sent encoded ones. */
+static bool is_pictures(const struct sv_model *m, const struct sv_wire_input *in)
+{
+    return m->image_input >= 0 && find_input(m, in->name) == m->image_input &&
+           strcmp(in->datatype, "BYTES") == 0;
+}
+
 static enum rt_status check_type(const struct sv_model *m, const struct sv_wire_input *in,
                                  const struct rt_io *io, struct rt_error *err)
 {
     const char *wanted = rt_dtype_oip(io->dtype);
+    if (is_pictures(m, in))
+        return RT_OK;
     if (wanted == NULL || strcmp(in->datatype, wanted) != 0)
         return rt_fail(err, RT_E_INVALID,
                        "inference input '%s' data-type is '%.*s', but model '%s' expects '%s'",
@@ -178,12 +190,88 @@ static enum rt_status take_bytes(struct sv_job *job, int i, const struct sv_wire
     return RT_OK;
 }
 
-static enum rt_status take_input(const struct sv_model *m, struct sv_job *job,
+/* Pictures as BYTES are: each behind its length in 4 bytes, least significant first. */
+static enum rt_status blob_pictures(struct sv_pictures *p, const struct sv_wire_input *in, int n,
+                                    struct rt_error *err)
+{
+    const unsigned char *at = (const unsigned char *)in->blob;
+    size_t left = in->blob_len;
+    for (int i = 0; i < n; i++) {
+        size_t len =
+            left < 4 ? 0 : at[0] | (size_t)at[1] << 8 | (size_t)at[2] << 16 | (size_t)at[3] << 24;
+        if (left < 4 || len > left - 4)
+            return rt_fail(err, RT_E_INVALID,
+                           "input '%s': element %d of %d does not fit the %zu bytes of "
+                           "'binary_data_size'; each is to be preceded by its length in 4 bytes",
+                           in->name, i, n, in->blob_len);
+        sv_pictures_set(p, i, (const char *)at + 4, len, false);
+        at += 4 + len;
+        left -= 4 + len;
+    }
+    if (left > 0)
+        return rt_fail(err, RT_E_INVALID, "input '%s': %zu bytes are left over behind %d elements",
+                       in->name, left, n);
+    return RT_OK;
+}
+
+/* In JSON, where strings are text, they are base64. */
+static enum rt_status json_pictures(struct sv_pictures *p, const struct sv_wire_input *in, int n,
+                                    struct rt_error *err)
+{
+    struct sv_span all, value, key;
+    struct sv_spans walk;
+    bool more;
+    enum rt_status s = sv_span_document(in->json, in->json_len, &all, err);
+    if (s != RT_OK)
+        return s;
+    sv_spans_begin(&walk, all.p, all);
+    for (int i = 0;; i++) {
+        s = sv_spans_next(&walk, &key, &value, &more, err);
+        if (s != RT_OK)
+            return s;
+        if (more != (i < n))
+            return rt_fail(err, RT_E_INVALID,
+                           "input '%s': 'data' has %s than the %d elements of its shape", in->name,
+                           more ? "more" : "fewer", n);
+        if (!more)
+            return RT_OK;
+        if (*value.p != '"')
+            return rt_fail(err, RT_E_INVALID,
+                           "input '%s': element %d of 'data' must be a string: a picture's bytes "
+                           "in base64",
+                           in->name, i);
+        sv_pictures_set(p, i, value.p + 1, value.len - 2, true);
+    }
+}
+
+static enum rt_status take_pictures(const struct sv_model *m, const struct sv_wire_input *in,
+                                    struct sv_infer *out, struct rt_error *err)
+{
+    const struct rt_shape *shape = &in->shape;
+    char got[RT_SHAPE_TEXT];
+    if (shape->rank < 1 || shape->rank > 2 || (shape->rank == 2 && shape->dim[1] != 1) ||
+        shape->dim[0] > SV_PICTURES_MAX)
+        return rt_fail(err, RT_E_INVALID,
+                       "unexpected shape for input '%s' for model '%s'. Encoded pictures have "
+                       "[number of pictures], at most [%d], got %s",
+                       in->name, m->name, SV_PICTURES_MAX, rt_shape_text(shape, got));
+    const int n = (int)shape->dim[0];
+    enum rt_status s = sv_pictures_create(m, out->job, n, &out->pictures, err);
+    if (s != RT_OK)
+        return s;
+    return in->blob != NULL ? blob_pictures(out->pictures, in, n, err)
+                            : json_pictures(out->pictures, in, n, err);
+}
+
+static enum rt_status take_input(const struct sv_model *m, struct sv_infer *out,
                                  const struct sv_wire_input *in, struct rt_error *err)
 {
+    struct sv_job *job = out->job;
     int i = find_input(m, in->name);
     const struct rt_io *io = rt_model_input(m->rt, i);
     size_t bytes;
+    if (is_pictures(m, in))
+        return take_pictures(m, in, out, err);
     enum rt_status s = check_shape(m, in, io, &bytes, err);
     if (s != RT_OK)
         return s;
@@ -225,6 +313,16 @@ static enum rt_status choose_outputs(const struct sv_model *m, const struct sv_w
             return rt_fail(err, RT_E_INVALID, "unexpected inference output '%.*s' for model '%s'",
                            SV_SHOWN, w->out[i].name, m->name);
         const struct rt_io *io = rt_model_output(m->rt, x->index);
+        if (w->n_out > 0 && w->out[i].classes > 0) {
+            if (!sv_classes_has(io->dtype))
+                return rt_fail(err, RT_E_INVALID,
+                               "class result not available for output '%s' due to unsupported "
+                               "type '%s'",
+                               io->name, rt_dtype_oip(io->dtype));
+            x->classes =
+                w->out[i].classes < SV_CLASSES_FROM ? (int64_t)w->out[i].classes : SV_CLASSES_FROM;
+            continue;
+        }
         if (!x->binary && !sv_tensor_json_has(io->dtype))
             return rt_fail(err, RT_E_INVALID,
                            "output '%s' has type %s, which JSON data cannot hold; ask for it with "
@@ -263,7 +361,7 @@ static enum rt_status decode(const struct sv_model *m, const char *body, size_t 
     if (s == RT_OK)
         s = make_job(m, n, out, err);
     for (int i = 0; s == RT_OK && i < w.n_in; i++)
-        s = take_input(m, out->job, &w.in[i], err);
+        s = take_input(m, out, &w.in[i], err);
     if (s == RT_OK && w.id != NULL) {
         out->id = rt_strdup(w.id);
         if (out->id == NULL)
@@ -271,11 +369,14 @@ static enum rt_status decode(const struct sv_model *m, const char *body, size_t 
     }
     if (s == RT_OK && w.timeout_us > 0 && w.timeout_us < UINT64_MAX / 2000)
         out->job->deadline = out->job->arrival + w.timeout_us * 1000;
+    if (s == RT_OK && w.priority <= INT_MAX)
+        out->job->priority = (int)w.priority;
     sv_wire_reset(&w);
     return s;
 }
 
-/* The shape of the only input's bytes: one sample, with a free dimension solved from their number. */
+/* The shape of the only input's bytes: one sample, with a free dimension solved from their number.
+ */
 static enum rt_status deduce_shape(const struct sv_model *m, const struct rt_io *io, size_t len,
                                    struct rt_shape *out, struct rt_error *err)
 {
@@ -309,7 +410,7 @@ static enum rt_status decode_raw(const struct sv_model *m, const char *body, siz
                        "inputs in '%s' model configuration",
                        m->n_in, m->name);
     const struct rt_io *io = rt_model_input(m->rt, 0);
-    struct sv_wire_input in = { .name = io->name, .blob = body, .blob_len = len };
+    struct sv_wire_input in = { .name = io->name, .datatype = "", .blob = body, .blob_len = len };
     struct sv_wire_request all = { .binary_output = true };
     enum rt_status s = deduce_shape(m, io, len, &in.shape, err);
     if (s == RT_OK)
@@ -317,7 +418,7 @@ static enum rt_status decode_raw(const struct sv_model *m, const char *body, siz
     if (s == RT_OK)
         s = make_job(m, 1, out, err);
     if (s == RT_OK)
-        s = take_input(m, out->job, &in, err);
+        s = take_input(m, out, &in, err);
     return s;
 }
 
@@ -327,8 +428,9 @@ static enum rt_status header_size(const char *text, size_t len, size_t *out, str
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0 || v > INT32_MAX || v < INT32_MIN)
-        return rt_fail(err, RT_E_INVALID, "Unable to parse Inference-Header-Content-Length, got: %.*s",
-                       SV_SHOWN, text);
+        return rt_fail(err, RT_E_INVALID,
+                       "Unable to parse Inference-Header-Content-Length, got: %.*s", SV_SHOWN,
+                       text);
     if (v < 0 || (unsigned long long)v > len)
         return rt_fail(err, RT_E_INVALID,
                        "inference header size should be in range (0, %zu), got: %lld", len, v);
@@ -346,9 +448,8 @@ enum rt_status sv_infer_decode(const struct sv_model *model, const char *body, s
     if (header_length != NULL)
         s = header_size(header_length, len, &json_len, err);
     if (s == RT_OK)
-        s = json_len == 0 && header_length != NULL
-                ? decode_raw(model, body, len, &in, err)
-                : decode(model, body, json_len, len, &in, err);
+        s = json_len == 0 && header_length != NULL ? decode_raw(model, body, len, &in, err)
+                                                   : decode(model, body, json_len, len, &in, err);
     if (s == RT_OK)
         *out = in;
     else
@@ -356,67 +457,9 @@ enum rt_status sv_infer_decode(const struct sv_model *model, const char *body, s
     return s;
 }
 
-/* Text that a float takes on the average, to begin with enough room. */
-#define ELEMENT_TEXT 12
-
-static size_t tensor_bytes(const struct rt_tensor *t)
-{
-    return (size_t)rt_shape_numel(&t->shape) * rt_dtype_size(t->dtype);
-}
-
-static void encode_output(const struct rt_io *io, const struct rt_tensor *t, bool binary,
-                          struct sv_text *to)
-{
-    char shape[RT_SHAPE_TEXT];
-    sv_text_add(to, "{\"name\":");
-    sv_text_json_str(to, io->name);
-    sv_text_printf(to, ",\"datatype\":\"%s\",\"shape\":%s,", rt_dtype_oip(t->dtype),
-                   rt_shape_text(&t->shape, shape));
-    if (binary) {
-        sv_text_printf(to, "\"parameters\":{\"binary_data_size\":%zu}}", tensor_bytes(t));
-        return;
-    }
-    sv_text_add(to, "\"data\":");
-    sv_tensor_json_write(to, t);
-    sv_text_add(to, "}");
-}
-
-void sv_infer_encode(const struct sv_infer *in, struct sv_text *to, size_t *json_len)
-{
-    const struct rt_tensor *out = in->job->out;
-    size_t expected = 512;
-    for (int i = 0; i < in->n_wanted; i++) {
-        const struct rt_tensor *t = &out[in->wanted[i].index];
-        expected += in->wanted[i].binary ? tensor_bytes(t)
-                                         : (size_t)rt_shape_numel(&t->shape) * ELEMENT_TEXT;
-    }
-    sv_text_reserve(to, expected);
-    sv_text_add(to, "{");
-    if (in->id != NULL) {
-        sv_text_add(to, "\"id\":");
-        sv_text_json_str(to, in->id);
-        sv_text_add(to, ",");
-    }
-    sv_text_add(to, "\"model_name\":");
-    sv_text_json_str(to, in->model->name);
-    sv_text_printf(to, ",\"model_version\":\"%s\",\"outputs\":[", in->model->version_text);
-    for (int i = 0; i < in->n_wanted; i++) {
-        const struct sv_wanted *x = &in->wanted[i];
-        if (i > 0)
-            sv_text_add(to, ",");
-        encode_output(rt_model_output(in->model->rt, x->index), &out[x->index], x->binary, to);
-    }
-    sv_text_add(to, "]}");
-    *json_len = to->len;
-    for (int i = 0; i < in->n_wanted; i++)
-        if (in->wanted[i].binary) {
-            const struct rt_tensor *t = &out[in->wanted[i].index];
-            sv_text_bytes(to, t->data, tensor_bytes(t));
-        }
-}
-
 void sv_infer_reset(struct sv_infer *in)
 {
+    sv_pictures_destroy(in->pictures);
     sv_job_destroy(in->job);
     rt_free(in->id);
     rt_free(in->wanted);

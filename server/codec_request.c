@@ -10,9 +10,14 @@
 static const char *type_name(const json_t *v)
 {
     static const char *const name[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
-        [JSON_INTEGER] = "an integer", [JSON_REAL] = "a number with a fraction",
-        [JSON_TRUE] = "true", [JSON_FALSE] = "false", [JSON_NULL] = "null",
+        [JSON_OBJECT] = "an object",
+        [JSON_ARRAY] = "an array",
+        [JSON_STRING] = "a string",
+        [JSON_INTEGER] = "an integer",
+        [JSON_REAL] = "a number with a fraction",
+        [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",
+        [JSON_NULL] = "null",
     };
     return name[json_typeof(v)];
 }
@@ -23,7 +28,7 @@ static enum rt_status member(json_t *object, const char *where, const char *key,
                              bool needed, json_t **out, struct rt_error *err)
 {
     static const char *const what[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array",        [JSON_STRING] = "a string",
+        [JSON_OBJECT] = "an object",   [JSON_ARRAY] = "an array",     [JSON_STRING] = "a string",
         [JSON_INTEGER] = "an integer", [JSON_TRUE] = "true or false",
     };
     json_t *v = json_object_get(object, key);
@@ -69,11 +74,12 @@ static enum rt_status request_parameters(json_t *root, struct sv_wire_request *w
 {
     json_t *parameters, *value;
     const char *key;
-    enum rt_status s = member(root, "the request", "parameters", JSON_OBJECT, false, &parameters,
-                              err);
+    enum rt_status s =
+        member(root, "the request", "parameters", JSON_OBJECT, false, &parameters, err);
     if (s != RT_OK || parameters == NULL)
         return s;
-    json_object_foreach (parameters, key, value) {
+    json_object_foreach(parameters, key, value)
+    {
         if (json_is_object(value) || json_is_array(value) || json_is_null(value))
             return rt_fail(err, RT_E_INVALID,
                            "parameter '%.*s' has invalid type. It should be either 'int', 'bool', "
@@ -89,9 +95,8 @@ static enum rt_status request_parameters(json_t *root, struct sv_wire_request *w
     s = bool_member(parameters, "'parameters'", "binary_data_output", &w->binary_output, err);
     if (s == RT_OK)
         s = unsigned_member(parameters, "'parameters'", "timeout", &w->timeout_us, &present, err);
-    uint64_t priority;
     if (s == RT_OK)
-        s = unsigned_member(parameters, "'parameters'", "priority", &priority, &present, err);
+        s = unsigned_member(parameters, "'parameters'", "priority", &w->priority, &present, err);
     return s;
 }
 
@@ -126,8 +131,7 @@ static enum rt_status source_of(json_t *input, const char *where, struct sv_wire
     json_t *parameters, *region = NULL, *data = json_object_get(input, "data");
     uint64_t size = 0;
     *binary = false;
-    enum rt_status s =
-        member(input, where, "parameters", JSON_OBJECT, false, &parameters, err);
+    enum rt_status s = member(input, where, "parameters", JSON_OBJECT, false, &parameters, err);
     if (s == RT_OK && parameters != NULL) {
         s = unsigned_member(parameters, where, "binary_data_size", &size, binary, err);
         region = json_object_get(parameters, "shared_memory_region");
@@ -148,8 +152,9 @@ static enum rt_status source_of(json_t *input, const char *where, struct sv_wire
     if (region != NULL)
         return rt_fail(err, RT_E_INVALID, "%s: shared memory is not available here", where);
     if (data != NULL && !json_is_array(data))
-        return rt_fail(err, RT_E_INVALID, "Unable to parse 'data' of %s: it must be an array, not %s",
-                       where, type_name(data));
+        return rt_fail(err, RT_E_INVALID,
+                       "Unable to parse 'data' of %s: it must be an array, not %s", where,
+                       type_name(data));
     return RT_OK;
 }
 
@@ -255,14 +260,9 @@ static enum rt_status output(json_t *v, int i, struct sv_wire_output *out, struc
     if (s != RT_OK || parameters == NULL)
         return s;
     s = bool_member(parameters, where, "binary_data", &out->binary, err);
-    uint64_t classes = 0;
     bool present;
     if (s == RT_OK)
-        s = unsigned_member(parameters, where, "classification", &classes, &present, err);
-    if (s == RT_OK && classes > 0)
-        s = rt_fail(err, RT_E_UNSUPPORTED,
-                    "%s: the classification extension is not available; POST .../classify is",
-                    where);
+        s = unsigned_member(parameters, where, "classification", &out->classes, &present, err);
     if (s == RT_OK && json_object_get(parameters, "shared_memory_region") != NULL)
         s = rt_fail(err, RT_E_INVALID, "%s: shared memory is not available here", where);
     return s;

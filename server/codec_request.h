@@ -19,15 +19,17 @@ struct sv_wire_input {
 struct sv_wire_output {
     const char *name;
     bool binary;
+    uint64_t classes; /* how many of the largest values are wanted in its place; 0: it itself */
 };
 
 /* Begins all zero; ended by sv_wire_reset(). */
 struct sv_wire_request {
     void *tree; /* the parsed JSON, which owns the strings */
     struct sv_cuts cuts;
-    const char *id; /* NULL: none */
+    const char *id;      /* NULL: none */
     uint64_t timeout_us; /* 0: none */
-    bool binary_output; /* of outputs, when none is listed */
+    uint64_t priority;   /* 0: none */
+    bool binary_output;  /* of outputs, when none is listed */
     int n_in, n_out;
     struct sv_wire_input *in;
     struct sv_wire_output *out; /* n_out is 0 when none is listed: all are wanted */

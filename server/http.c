@@ -2,7 +2,9 @@
 #include "server/http.h"
 
 #include "runtime/rt.h"
+#include "server/clients.h"
 #include "server/clock.h"
+#include "server/compress.h"
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/watch.h"
@@ -21,6 +23,7 @@ struct sv_http {
     struct sv_http_options options;
     struct MHD_Daemon *daemon;
     struct sv_watch *watch;
+    struct sv_clients *clients;
     int port;
     atomic_bool closing;  /* quiesced */
     atomic_bool stopping; /* nothing is dispatched any more */
@@ -31,6 +34,10 @@ struct sv_http {
 /* Up to this a body's declared length is allocated at once; beyond it memory follows what has
  * arrived, so that a length alone costs nothing. */
 #define BODY_AT_ONCE ((size_t)1 << 20)
+/* Connections beyond the bound that are open for as long as it takes to refuse them: how many, and
+ * how long each. */
+#define SURPLUS 128
+#define SURPLUS_SECONDS 5
 /* What a connection may use for headers and as its window on a body. */
 #define CONNECTION_MEMORY ((size_t)64 << 10)
 
@@ -91,6 +98,37 @@ static void client_gone(struct sv_watched *w)
         x->req.work->cancel(x->req.state);
 }
 
+static const struct sockaddr *address_of(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    return info != NULL ? info->client_addr : NULL;
+}
+
+static void find_peer(const struct sv_request *req, char out[SV_PEER])
+{
+    sv_address_text(address_of(exchange_of(req)->connection), out, SV_PEER);
+}
+
+/* NULL when there was no memory for it. */
+static struct sv_client *client_of(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
+}
+
+/* What the peer sends next must have come in this many seconds; 0: nothing is awaited.
+ * libmicrohttpd itself only sees connections on which nothing moves at all. */
+static void allow(struct MHD_Connection *c, int seconds)
+{
+    struct sv_client *client = client_of(c);
+    if (client != NULL)
+        atomic_store_explicit(&client->watched.deadline,
+                              seconds > 0 ? sv_now_ns() + (uint64_t)seconds * SV_NS_PER_SECOND : 0,
+                              memory_order_relaxed);
+}
+
 static int socket_of(struct MHD_Connection *c)
 {
     const union MHD_ConnectionInfo *info =
@@ -102,6 +140,9 @@ static int socket_of(struct MHD_Connection *c)
 static enum MHD_Result answer(struct exchange *x)
 {
     struct sv_response *res = &x->req.response;
+    sv_response_deflate(&x->req);
+    if (x->http->options.answering != NULL)
+        x->http->options.answering(x->http->options.context, &x->req);
     void *body = (void *)(uintptr_t)res->body;
     struct MHD_Response *r =
         res->body_owned
@@ -117,8 +158,7 @@ static enum MHD_Result answer(struct exchange *x)
     if (atomic_load_explicit(&x->http->closing, memory_order_relaxed))
         good &= MHD_add_response_header(r, "Connection", "close") == MHD_YES;
     int status = res->status != 0 ? res->status : 200;
-    enum MHD_Result queued =
-        good ? MHD_queue_response(x->connection, (unsigned)status, r) : MHD_NO;
+    enum MHD_Result queued = good ? MHD_queue_response(x->connection, (unsigned)status, r) : MHD_NO;
     MHD_destroy_response(r);
     return queued;
 }
@@ -133,6 +173,7 @@ static enum MHD_Result finish(struct exchange *x)
 static enum MHD_Result dispatch(struct exchange *x)
 {
     struct sv_http *h = x->http;
+    allow(x->connection, 0);
     if (x->body != NULL)
         x->body[x->req.body_len] = '\0';
     x->req.body = x->body != NULL ? x->body : "";
@@ -205,8 +246,31 @@ static bool collect(struct exchange *x, const char *piece, size_t len)
     return true;
 }
 
-/* The headers are complete. A body that is declared too large is refused unread; *x is NULL when
- * there is no memory even to say so. */
+/* Answers before the body has been read, which ends the connection. */
+static enum MHD_Result refuse(struct exchange *x)
+{
+    x->refused = true;
+    sv_response_header(&x->req.response, "Connection", "close");
+    return answer(x);
+}
+
+static enum MHD_Result refuse_surplus(struct exchange *x, enum sv_surplus surplus)
+{
+    struct sv_response *res = &x->req.response;
+    sv_response_header(res, "Retry-After", "1");
+    if (surplus == SV_SURPLUS_EACH)
+        sv_reply_status(res, 429,
+                        "there are more than %d connections from this address "
+                        "(--max-connections-per-address)",
+                        x->http->options.max_connections_each);
+    else
+        sv_reply_status(res, 503, "there are more than %d connections (--max-connections)",
+                        x->http->options.max_connections);
+    return refuse(x);
+}
+
+/* The headers are complete. A body that is declared too large is refused unread, as is a connection
+ * that is one too many; *x is NULL when there is no memory even to say so. */
 static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const char *path,
                              const char *method, struct exchange **out)
 {
@@ -221,16 +285,19 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     x->req.arrival = sv_now_ns();
     x->req.find_header = find_header;
     x->req.find_query = find_query;
+    x->req.find_peer = find_peer;
     x->req.woken = woken;
+    const struct sv_client *client = client_of(c);
+    if (client != NULL && client->surplus != SV_SURPLUS_NONE)
+        return refuse_surplus(x, client->surplus);
+    allow(c, h->options.body_timeout);
     x->body_limit = h->options.max_body;
     const char *declared = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Length");
     if (declared != NULL) {
         unsigned long long len = strtoull(declared, NULL, 10); /* libmicrohttpd checked its form */
         if (len > h->options.max_body) {
-            x->refused = true;
             reply_too_large(x);
-            sv_response_header(&x->req.response, "Connection", "close");
-            return answer(x);
+            return refuse(x);
         }
         x->body_limit = (size_t)len;
     }
@@ -262,13 +329,16 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
 static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
                          enum MHD_RequestTerminationCode why)
 {
-    (void)why;
     struct sv_http *h = cls;
     struct exchange *x = *con_cls;
     if (x == NULL)
         return;
     *con_cls = NULL;
     sv_watch_remove(h->watch, &x->watched);
+    allow(c, h->options.idle_timeout + h->options.header_timeout);
+    x->req.sent = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    if (h->options.completed != NULL)
+        h->options.completed(h->options.context, &x->req);
     if (x->refused) {
         int fd = dup(socket_of(c));
         if (fd >= 0)
@@ -289,23 +359,42 @@ static void make_edge(struct sv_watched *w)
     shutdown(w->fd, SHUT_RD);
 }
 
-/* Without memory the connection is served unwatched. */
+/* Without memory the connection is served unwatched and uncounted. */
 static void on_connection(void *cls, struct MHD_Connection *c, void **context,
                           enum MHD_ConnectionNotificationCode what)
 {
     struct sv_http *h = cls;
-    struct sv_watched *w = *context;
+    struct sv_client *client = *context;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        w = rt_alloc(sizeof *w);
-        *context = w;
-        if (w != NULL) {
-            *w = (struct sv_watched){ .fd = socket_of(c), .patient = true, .gone = make_edge };
-            sv_watch_add(h->watch, w);
-        }
-    } else if (w != NULL) {
-        sv_watch_remove(h->watch, w);
-        rt_free(w);
+        client = rt_zalloc(sizeof *client);
+        *context = client;
+        if (client == NULL)
+            return;
+        sv_clients_enter(h->clients, client, address_of(c));
+        /* One that is too many waits for its refusal a moment only. */
+        int patience = h->options.idle_timeout + h->options.header_timeout;
+        if (client->surplus != SV_SURPLUS_NONE)
+            patience = SURPLUS_SECONDS;
+        client->watched.fd = socket_of(c);
+        client->watched.patient = true;
+        client->watched.gone = make_edge;
+        atomic_init(&client->watched.deadline, sv_now_ns() + (uint64_t)patience * SV_NS_PER_SECOND);
+        sv_watch_add(h->watch, &client->watched);
+    } else if (client != NULL) {
+        sv_watch_remove(h->watch, &client->watched);
+        sv_clients_leave(h->clients, client);
+        rt_free(client);
     }
+}
+
+/* The request line is complete; the rest of the headers has to follow. What is returned becomes the
+ * request's first *con_cls. */
+static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *c)
+{
+    (void)uri;
+    const struct sv_http *h = cls;
+    allow(c, h->options.header_timeout);
+    return NULL;
 }
 
 /* Paths are decoded after they have been split, so that %2F is no separator. */
@@ -327,6 +416,30 @@ static void on_log(void *cls, const char *fmt, va_list ap)
     sv_log(SV_LOG_DEBUG, "http: %s", line);
 }
 
+#define OPTIONS_MAX 8
+
+static void fill_options(const struct sv_http *h, int fd, struct MHD_OptionItem list[OPTIONS_MAX])
+{
+    const struct sv_http_options *o = &h->options;
+    int n = 0;
+    list[n++] = (struct MHD_OptionItem){ MHD_OPTION_LISTEN_SOCKET, fd, NULL };
+    /* Each thread gets an equal part of this, but not of the connections. */
+    list[n++] = (struct MHD_OptionItem){ MHD_OPTION_CONNECTION_LIMIT,
+                                         (o->max_connections + SURPLUS) * o->threads, NULL };
+    list[n++] = (struct MHD_OptionItem){ MHD_OPTION_CONNECTION_TIMEOUT, o->idle_timeout, NULL };
+    list[n++] = (struct MHD_OptionItem){ MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                         (intptr_t)CONNECTION_MEMORY, NULL };
+    if (o->threads > 1) /* a pool of one is what libmicrohttpd calls no pool */
+        list[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE, o->threads, NULL };
+    if (o->tls != NULL) {
+        list[n++] =
+            (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0, sv_tls_callback(o->tls) };
+        list[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
+                                             (void *)(uintptr_t)SV_TLS_PRIORITIES };
+    }
+    list[n] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+}
+
 enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_http **out,
                              struct rt_error *err)
 {
@@ -341,28 +454,27 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
         h->options.max_connections = 4096;
     if (h->options.idle_timeout == 0)
         h->options.idle_timeout = 75;
+    if (h->options.header_timeout == 0)
+        h->options.header_timeout = 20;
+    if (h->options.body_timeout == 0)
+        h->options.body_timeout = 300;
     enum rt_status s = sv_watch_create(&h->watch, err);
+    if (s == RT_OK)
+        s = sv_clients_create(h->options.max_connections, h->options.max_connections_each,
+                              &h->clients, err);
     if (s == RT_OK)
         s = sv_listen(options->host, options->port, &fd, &h->port, err);
     if (s != RT_OK)
         goto fail;
-    struct MHD_OptionItem list[] = {
-        { MHD_OPTION_LISTEN_SOCKET, fd, NULL },
-        { MHD_OPTION_CONNECTION_LIMIT, h->options.max_connections, NULL },
-        { MHD_OPTION_PER_IP_CONNECTION_LIMIT, h->options.max_connections_each, NULL },
-        { MHD_OPTION_CONNECTION_TIMEOUT, h->options.idle_timeout, NULL },
-        { MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_MEMORY, NULL },
-        /* A pool of one is what libmicrohttpd calls no pool. */
-        { h->options.threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END,
-          h->options.threads, NULL },
-        { MHD_OPTION_END, 0, NULL },
-    };
+    struct MHD_OptionItem list[OPTIONS_MAX];
+    fill_options(h, fd, list);
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+                     MHD_USE_ERROR_LOG | (options->tls != NULL ? MHD_USE_TLS : 0);
     h->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        flags, 0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-        h, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded,
-        NULL, MHD_OPTION_ARRAY, list, MHD_OPTION_END);
+        h, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_URI_LOG_CALLBACK,
+        on_request_line, h, MHD_OPTION_ARRAY, list, MHD_OPTION_END);
     if (h->daemon == NULL) {
         s = rt_fail(err, RT_E_IO, "the HTTP server cannot be started on port %d", h->port);
         goto fail;
@@ -372,6 +484,7 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
 fail:
     if (fd >= 0)
         close(fd);
+    sv_clients_destroy(h->clients);
     sv_watch_destroy(h->watch);
     rt_free(h);
     return s;
@@ -385,6 +498,11 @@ int sv_http_port(const struct sv_http *h)
 int sv_http_in_flight(const struct sv_http *h)
 {
     return atomic_load(&h->in_flight);
+}
+
+int sv_http_connections(const struct sv_http *h)
+{
+    return sv_clients_count(h->clients);
 }
 
 void sv_http_quiesce(struct sv_http *h)
@@ -425,6 +543,7 @@ void sv_http_stop(struct sv_http *h)
     sv_watch_wait(h->watch);
     wait_outside(h);
     MHD_stop_daemon(h->daemon);
+    sv_clients_destroy(h->clients);
     sv_watch_destroy(h->watch);
     rt_free(h);
 }

@@ -6,17 +6,26 @@
 #define SERVER_HTTP_H
 
 #include "server/request.h"
+#include "server/tls.h"
 
 struct sv_http;
 
 struct sv_http_options {
-    const char *host; /* name or address to listen on; "": every address, IPv6 and IPv4 */
-    int port;         /* 0: any that is free */
-    int threads;      /* that serve sockets; 0: two */
-    size_t max_body;  /* bytes of a request's body; more gets 413 */
-    int max_connections;      /* open at a time; 0: 4096 */
-    int max_connections_each; /* of one address; 0: no bound */
+    const char *host;         /* name or address to listen on; "": every address, IPv6 and IPv4 */
+    int port;                 /* 0: any that is free */
+    int threads;              /* that serve sockets; 0: two */
+    size_t max_body;          /* bytes of a request's body; more gets 413 */
+    int max_connections;      /* open at a time; 0: 4096. More get 503 */
+    int max_connections_each; /* of one address; 0: no bound. More get 429 */
     int idle_timeout;         /* seconds a connection may rest without a byte moving; 0: 75 */
+    int header_timeout;       /* seconds that a request's headers may take to arrive; 0: 20 */
+    int body_timeout;         /* likewise its body; 0: 300 */
+    struct sv_tls *tls;       /* NULL: without. Must outlive the sv_http */
+    /* Told when an answer is about to be sent: may add headers. NULL: nothing is to be added. */
+    void (*answering)(void *context, struct sv_request *req);
+    /* Told when a request is over, its answer sent or not. NULL: nobody wants to know. Both on a
+     * thread that serves sockets: must not block. */
+    void (*completed)(void *context, struct sv_request *req);
     /* Answers req or puts it to sleep. On a thread that serves sockets: must not block. */
     void (*handle)(void *context, struct sv_request *req);
     void *context;
@@ -28,6 +37,7 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
 int sv_http_port(const struct sv_http *h);
 /* Requests that have arrived whole and whose answer has not been sent. */
 int sv_http_in_flight(const struct sv_http *h);
+int sv_http_connections(const struct sv_http *h); /* open now */
 
 /* New connections are refused from here on. Open ones are served on, and closed after each
  * answer. */

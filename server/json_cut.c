@@ -166,8 +166,8 @@ static enum rt_status pass_mark(struct walk *w, struct rt_error *err)
     return RT_OK;
 }
 
-enum rt_status sv_json_cut(const char *text, size_t len, struct sv_text *rest,
-                           struct sv_cuts *cuts, struct rt_error *err)
+enum rt_status sv_json_cut(const char *text, size_t len, struct sv_text *rest, struct sv_cuts *cuts,
+                           struct rt_error *err)
 {
     struct walk w = { .p = text, .end = text + len, .text = text, .copied = text };
     enum rt_status s = RT_OK;

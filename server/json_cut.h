@@ -26,8 +26,8 @@ struct sv_cuts {
  * of JSON than it needs for that; what is wrong with text is wrong with the rest or with a cut as
  * well. RT_E_INVALID: nested deeper than SV_JSON_DEPTH_MAX, or something is not closed;
  * RT_E_LIMIT: the rest is too long. Both outputs begin all zero and are to be reset in any case. */
-enum rt_status sv_json_cut(const char *text, size_t len, struct sv_text *rest,
-                           struct sv_cuts *cuts, struct rt_error *err);
+enum rt_status sv_json_cut(const char *text, size_t len, struct sv_text *rest, struct sv_cuts *cuts,
+                           struct rt_error *err);
 void sv_cuts_reset(struct sv_cuts *cuts);
 
 /* The array of inputs[element].data; NULL when none was cut out there. */

@@ -25,6 +25,11 @@ void sv_log_set(enum sv_log_level level, enum sv_log_format format)
     atomic_store(&how, (int)format);
 }
 
+void sv_log_set_level(enum sv_log_level level)
+{
+    atomic_store(&least, (int)level);
+}
+
 bool sv_log_enabled(enum sv_log_level level)
 {
     return (int)level >= atomic_load_explicit(&least, memory_order_relaxed);

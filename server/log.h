@@ -9,6 +9,7 @@ enum sv_log_level {
     SV_LOG_INFO,
     SV_LOG_WARN,
     SV_LOG_ERROR,
+    SV_LOG_OFF, /* of no message: as the least level it drops them all */
 };
 
 enum sv_log_format {
@@ -18,6 +19,8 @@ enum sv_log_format {
 
 /* Messages below level are dropped. Before the first call: info, text. May be called again. */
 void sv_log_set(enum sv_log_level level, enum sv_log_format format);
+/* Changes the level alone. */
+void sv_log_set_level(enum sv_log_level level);
 /* Whether a message of this level would be written, where making it is work. */
 bool sv_log_enabled(enum sv_log_level level);
 

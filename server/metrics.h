@@ -13,6 +13,15 @@ struct sv_counter {
     _Atomic uint64_t ns;
 };
 
+/* How many durations were at most so long, bucket by bucket, and all of them together. */
+#define SV_BUCKETS 15
+extern const uint64_t sv_bucket_ns[SV_BUCKETS]; /* upper bounds, ascending */
+struct sv_histogram {
+    _Atomic uint64_t bucket[SV_BUCKETS + 1]; /* each one's own; the last is for what is above all */
+    _Atomic uint64_t ns;
+};
+void sv_observe(struct sv_histogram *h, uint64_t ns);
+
 /* Executions of one batch size. */
 struct sv_batch_stats {
     struct sv_counter compute_input, compute_infer, compute_output;
@@ -29,13 +38,25 @@ struct sv_stats {
     struct sv_counter queue, compute_input, compute_infer, compute_output;
     int max_batch;                /* batch[0..max_batch) */
     struct sv_batch_stats *batch; /* batch[n - 1]: runs of n samples */
+    /* Of requests that were answered: from arrival to answer, waiting, running the model, and
+     * decoding (of the requests that had something to decode). */
+    struct sv_histogram request_time, queue_time, compute_time, decode_time;
     _Atomic uint64_t rejected;    /* requests refused because the queue was full */
     _Atomic uint64_t timed_out;   /* requests whose deadline passed while they waited */
     _Atomic uint64_t cancelled;   /* requests whose client went away while they waited */
 };
 
+/* Of the server as a whole. */
+#define SV_STATUS_MAX 600
+struct sv_server_stats {
+    _Atomic uint64_t answers[SV_STATUS_MAX]; /* by HTTP status; 499: the client did not wait */
+    _Atomic uint64_t received, sent;         /* bytes of bodies */
+};
+
 /* For batches of 1..max_batch samples, max_batch >= 1. */
 enum rt_status sv_stats_init(struct sv_stats *s, int max_batch, struct rt_error *err);
+/* Everything back to zero. Nobody else may use it meanwhile. */
+void sv_stats_clear(struct sv_stats *s);
 void sv_stats_reset(struct sv_stats *s); /* frees; takes one that is all zero */
 
 static inline uint64_t sv_read(const _Atomic uint64_t *value)

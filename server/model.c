@@ -2,6 +2,7 @@
 #include "server/model.h"
 
 #include <inttypes.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -163,6 +164,96 @@ static enum rt_status read_labels(struct sv_model *m, const struct sv_source *sr
     return s;
 }
 
+static void wake_up(struct sv_job *job)
+{
+    sem_post(job->user);
+}
+
+/* Whether one sample of every input has a known size, so that zeros can be made of it. */
+static bool sample_shapes(const struct sv_model *m, int i, struct rt_shape *shape)
+{
+    *shape = rt_model_input(m->rt, i)->shape;
+    if (m->max_batch > 0)
+        shape->dim[0] = 1;
+    if (i == m->image_input && shape->rank >= 3) {
+        int first = shape->rank - 3;
+        const struct sv_preprocess *p = &m->preprocess;
+        shape->dim[first + (p->nhwc ? 0 : 1)] = p->height;
+        shape->dim[first + (p->nhwc ? 1 : 2)] = p->width;
+        shape->dim[first + (p->nhwc ? 2 : 0)] = p->channels;
+    }
+    int64_t n;
+    return rt_model_input(m->rt, i)->dtype != RT_STRING && rt_shape_count(shape, &n);
+}
+
+/* One run on a sample of zeros, as a request would have it. Models whose sizes are free are left
+ * as they are. */
+static enum rt_status run_zeros(struct sv_model *m, struct rt_error *err)
+{
+    struct sv_job *job = sv_job_create(m->batcher);
+    if (job == NULL)
+        return rt_fail_nomem(err, sizeof *job);
+    enum rt_status s = RT_OK;
+    sem_t done;
+    sem_init(&done, 0, 0);
+    job->done = wake_up;
+    job->user = &done;
+    bool known = true;
+    for (int i = 0; i < m->n_in && s == RT_OK && known; i++) {
+        struct rt_shape shape;
+        size_t len;
+        known = sample_shapes(m, i, &shape);
+        if (known)
+            s = sv_job_input(job, i, rt_model_input(m->rt, i)->dtype, &shape, err);
+        if (known && s == RT_OK && rt_shape_bytes(&shape, job->in[i].dtype, &len))
+            memset(job->in[i].data, 0, len);
+    }
+    if (s == RT_OK && known)
+        s = sv_batcher_submit(job, err);
+    if (s == RT_OK && known) {
+        while (sem_wait(&done) != 0)
+            continue; /* a signal */
+        s = job->error.status;
+        if (s != RT_OK && err != NULL)
+            *err = job->error;
+    }
+    sem_destroy(&done);
+    sv_job_destroy(job);
+    return s;
+}
+
+/* Before anybody waits for an answer: pages are touched, caches filled, and a model that cannot run
+ * is found out. Where config.json does not ask for it, that zeros are refused is no fault: a model
+ * may want other values. */
+static enum rt_status warm_up(struct sv_model *m, struct rt_error *err)
+{
+    int wanted = m->config.warmup, n = wanted == 0 ? 1 : wanted;
+    enum rt_status s = RT_OK;
+    for (int i = 0; i < n && s == RT_OK; i++)
+        s = run_zeros(m, err);
+    if (s != RT_OK && wanted == 0 && err != NULL) {
+        sv_log(SV_LOG_WARN, "%s: does not run on zeros: %s", m->path, err->text);
+        s = RT_OK;
+    } else if (s != RT_OK) {
+        rt_error_prefix(err, "warm-up");
+    }
+    sv_stats_clear(&m->stats);
+    return s;
+}
+
+/* The config's wishes that only the model's batch limit makes valid or not. */
+static enum rt_status check_preferred(const struct sv_model *m, struct rt_error *err)
+{
+    const struct sv_model_config *c = &m->config;
+    int largest = c->n_preferred > 0 ? c->preferred_batch_size[c->n_preferred - 1] : 0;
+    if (largest > m->max_batch)
+        return rt_fail(err, RT_E_INVALID,
+                       "preferred_batch_size: holds %d, but a batch of this model has at most %d "
+                       "samples",
+                       largest, m->max_batch > 0 ? m->max_batch : 1);
+    return RT_OK;
+}
+
 static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry_options *o,
                                     struct rt_error *err)
 {
@@ -178,8 +269,17 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         .n_out = m->n_out,
         .in = in,
         .max_batch = m->max_batch,
-        .max_queue = m->config.max_queue_size > 0 ? m->config.max_queue_size : o->max_queue,
+        .max_queue = m->config.max_queue_size,
         .delay_ns = (uint64_t)m->config.max_queue_delay_us * 1000,
+        .policy = {
+            .levels = m->config.priority_levels,
+            .default_level = m->config.default_priority_level,
+            .default_timeout_ns = (uint64_t)m->config.default_timeout_us * 1000,
+            .fixed_timeout = m->config.fixed_timeout,
+            .delay = m->config.timeout_action == SV_TIMEOUT_DELAY,
+            .n_preferred = m->config.n_preferred,
+            .preferred = m->config.preferred_batch_size,
+        },
         .split = sv_cores_split(sv_cores_total(o->cores), m->config.instances),
         .cores = o->cores,
         .stats = &m->stats,
@@ -189,23 +289,48 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
     return s;
 }
 
+/* The file is read, not mapped as rt_model_load_file() has it: somebody may cut it short meanwhile,
+ * which must not end the process. */
+static enum rt_status load_file(struct sv_model *m, struct rt_options *options,
+                                struct rt_error *err)
+{
+    void *bytes = NULL;
+    size_t len;
+    char *folder = sv_path_folder(m->path);
+    enum rt_status s = folder != NULL ? sv_file_read(m->path, 0, &bytes, &len, err)
+                                      : rt_fail_nomem(err, strlen(m->path));
+    options->folder = folder;
+    if (s == RT_OK)
+        s = rt_model_load(bytes, len, options, &m->rt, err);
+    rt_free(bytes);
+    rt_free(folder);
+    return s;
+}
+
 static enum rt_status load(struct sv_model *m, const struct sv_source *src,
                            const struct sv_registry_options *o, struct rt_error *err)
 {
-    const struct rt_options options = {
+    struct rt_options options = {
         .max_batch = m->config.max_batch_size > 0 ? m->config.max_batch_size : o->max_batch,
         .exact = o->exact,
         .allow_batch_statistics = m->config.allow_batch_statistics,
         .batchnorm = m->config.batchnorm,
         .threads = sv_cores_total(o->cores),
     };
-    enum rt_status s = rt_model_load_file(m->path, &options, &m->rt, err);
+    enum rt_status s = load_file(m, &options, err);
     if (s != RT_OK)
         return s;
+    if (m->config.max_queue_size == 0)
+        m->config.max_queue_size = o->max_queue;
+    if (m->config.default_timeout_us == 0)
+        m->config.default_timeout_us = o->queue_timeout_us;
     m->n_in = rt_model_n_inputs(m->rt);
     m->n_out = rt_model_n_outputs(m->rt);
     m->max_batch = rt_model_max_batch(m->rt);
     s = find_image_input(m, o->max_pixels, err);
+    m->preprocess.scaled_decode = !o->exact;
+    if (s == RT_OK)
+        s = check_preferred(m, err);
     if (s != RT_OK && src->config != NULL)
         rt_error_prefix(err, "%s", src->config);
     if (s == RT_OK)
@@ -214,6 +339,8 @@ static enum rt_status load(struct sv_model *m, const struct sv_source *src,
         s = sv_stats_init(&m->stats, m->max_batch > 0 ? m->max_batch : 1, err);
     if (s == RT_OK)
         s = start_batcher(m, o, err);
+    if (s == RT_OK && o->warm_up)
+        s = warm_up(m, err);
     return s;
 }
 
@@ -235,7 +362,7 @@ enum rt_status sv_model_load(const char *name, const struct sv_source *src,
     enum rt_status s = m->name != NULL && m->path != NULL ? load(m, src, o, err)
                                                           : rt_fail_nomem(err, strlen(src->path));
     if (s != RT_OK) {
-        sv_model_release(m);
+        sv_model_destroy(m);
         if (err != NULL && strncmp(err->text, src->path, strlen(src->path)) != 0 &&
             (src->config == NULL || strncmp(err->text, src->config, strlen(src->config)) != 0))
             rt_error_prefix(err, "%s", src->path);
@@ -246,16 +373,8 @@ enum rt_status sv_model_load(const char *name, const struct sv_source *src,
     return RT_OK;
 }
 
-struct sv_model *sv_model_retain(struct sv_model *m)
+void sv_model_destroy(struct sv_model *m)
 {
-    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
-    return m;
-}
-
-void sv_model_release(struct sv_model *m)
-{
-    if (m == NULL || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
-        return;
     sv_batcher_destroy(m->batcher);
     rt_model_release(m->rt);
     sv_model_config_reset(&m->config);

@@ -12,6 +12,9 @@ enum rt_status sv_model_load(const char *name, const struct sv_source *source,
                              const struct sv_registry_options *options, struct sv_model **out,
                              struct rt_error *err);
 
+/* What sv_model_release() ends in: waits for accepted jobs, and frees. Not from a job's done. */
+void sv_model_destroy(struct sv_model *m);
+
 /* What a picture has to become for an input of this shape and type (io): as derived from it, then
  * as the config says. RT_E_INVALID names the config's field that does not fit, RT_E_UNSUPPORTED
  * says why the input cannot take a picture. */

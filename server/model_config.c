@@ -2,10 +2,12 @@
 #include "server/model_config.h"
 
 #include <jansson.h>
-#include <math.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "server/config_value.h"
 #include "server/file.h"
 #include "server/json_memory.h"
 #include "server/options.h"
@@ -13,141 +15,28 @@
 
 #define MAX_FILE ((size_t)16 * 1024 * 1024)
 
-/* What a key's function needs to know to complain. */
-struct place {
-    const char *file;
-    char field[112]; /* "input.mean" */
-    struct rt_error *err;
-};
-
 struct key {
     const char *name;
-    enum rt_status (*read)(const struct place *at, json_t *v, struct sv_model_config *c);
+    enum rt_status (*read)(const struct sv_place *at, json_t *v, struct sv_model_config *c);
 };
 
-static const char *type_name(const json_t *v)
-{
-    switch (json_typeof(v)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "a whole number";
-    case JSON_REAL:
-        return "a number with a fraction";
-    case JSON_TRUE:
-        return "true";
-    case JSON_FALSE:
-        return "false";
-    case JSON_NULL:
-        return "null";
-    }
-    return "something else";
-}
-
-static struct place element_of(const struct place *array, size_t i)
-{
-    struct place element = *array;
-    snprintf(element.field, sizeof element.field, "%.80s[%zu]", array->field, i);
-    return element;
-}
-
-static enum rt_status wrong_type(const struct place *at, const char *expected, const json_t *v)
-{
-    return rt_fail(at->err, RT_E_INVALID, "%s: %s: expected %s, got %s", at->file, at->field,
-                   expected, type_name(v));
-}
-
-static enum rt_status no_memory(const struct place *at)
-{
-    return rt_fail(at->err, RT_E_NOMEM, "%s: out of memory", at->file);
-}
-
-static enum rt_status read_int(const struct place *at, json_t *v, int min, int max, int *out)
-{
-    if (!json_is_integer(v))
-        return wrong_type(at, "a whole number", v);
-    json_int_t i = json_integer_value(v);
-    if (i < min || i > max)
-        return rt_fail(at->err, RT_E_INVALID, "%s: %s: must be between %d and %d, got %lld",
-                       at->file, at->field, min, max, (long long)i);
-    *out = (int)i;
-    return RT_OK;
-}
-
-static enum rt_status read_float(const struct place *at, json_t *v, float *out)
-{
-    if (!json_is_number(v))
-        return wrong_type(at, "a number", v);
-    float f = (float)json_number_value(v);
-    if (!isfinite(f))
-        return rt_fail(at->err, RT_E_INVALID, "%s: %s: %g is more than a 32-bit float holds",
-                       at->file, at->field, json_number_value(v));
-    *out = f;
-    return RT_OK;
-}
-
-static enum rt_status read_bool(const struct place *at, json_t *v, bool *out)
-{
-    if (!json_is_boolean(v))
-        return wrong_type(at, "true or false", v);
-    *out = json_is_true(v);
-    return RT_OK;
-}
-
-/* *out is replaced by a copy of the string. */
-static enum rt_status read_string(const struct place *at, json_t *v, char **out)
-{
-    if (!json_is_string(v))
-        return wrong_type(at, "a string", v);
-    char *copy = rt_strdup(json_string_value(v));
-    if (copy == NULL)
-        return no_memory(at);
-    rt_free(*out);
-    *out = copy;
-    return RT_OK;
-}
-
-/* *out is the index of the word in words, which ends with NULL; letter case does not matter. */
-static enum rt_status read_word(const struct place *at, json_t *v, const char *const *words,
-                                int *out)
-{
-    char all[128] = "";
-    for (int i = 0; words[i] != NULL; i++) {
-        if (json_is_string(v) && strcasecmp(json_string_value(v), words[i]) == 0) {
-            *out = i;
-            return RT_OK;
-        }
-        size_t len = strlen(all);
-        const char *joint = i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ";
-        snprintf(all + len, sizeof all - len, "%s\"%s\"", joint, words[i]);
-    }
-    if (!json_is_string(v))
-        return wrong_type(at, all, v);
-    return rt_fail(at->err, RT_E_INVALID, "%s: %s: expected %s, got \"%.60s\"", at->file, at->field,
-                   all, json_string_value(v));
-}
-
 /* A number for all channels, or an array of one or three. */
-static enum rt_status read_channels(const struct place *at, json_t *v, float out[3], int *n)
+static enum rt_status read_channels(const struct sv_place *at, json_t *v, float out[3], int *n)
 {
     if (json_is_number(v)) {
         *n = 1;
-        return read_float(at, v, &out[0]);
+        return sv_read_float(at, v, &out[0]);
     }
     if (!json_is_array(v))
-        return wrong_type(at, "a number or an array of them", v);
+        return sv_wrong_type(at, "a number or an array of them", v);
     size_t len = json_array_size(v);
     if (len != 1 && len != 3)
         return rt_fail(at->err, RT_E_INVALID,
                        "%s: %s: expected 1 number (grey) or 3 (colour), got %zu", at->file,
                        at->field, len);
     for (size_t i = 0; i < len; i++) {
-        struct place element = element_of(at, i);
-        enum rt_status s = read_float(&element, json_array_get(v, i), &out[i]);
+        struct sv_place element = sv_place_element(at, i);
+        enum rt_status s = sv_read_float(&element, json_array_get(v, i), &out[i]);
         if (s != RT_OK)
             return s;
     }
@@ -171,9 +60,9 @@ static bool stays_inside(const char *path)
 
 /* The keys of the file. */
 
-static enum rt_status name(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status name(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
-    enum rt_status s = read_string(at, v, &c->name);
+    enum rt_status s = sv_read_string(at, v, &c->name);
     if (s == RT_OK && !sv_model_name_valid(c->name))
         s = rt_fail(at->err, RT_E_INVALID,
                     "%s: %s: a model cannot be called \"%.60s\": 1 to 255 bytes without '/' and "
@@ -182,18 +71,19 @@ static enum rt_status name(const struct place *at, json_t *v, struct sv_model_co
     return s;
 }
 
-static enum rt_status max_batch_size(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status max_batch_size(const struct sv_place *at, json_t *v,
+                                     struct sv_model_config *c)
 {
-    return read_int(at, v, 1, 4096, &c->max_batch_size);
+    return sv_read_int(at, v, 1, 4096, &c->max_batch_size);
 }
 
-static enum rt_status label_list(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status label_list(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     for (size_t i = 0; i < json_array_size(v); i++) {
         json_t *label = json_array_get(v, i);
-        struct place element = element_of(at, i);
+        struct sv_place element = sv_place_element(at, i);
         if (!json_is_string(label))
-            return wrong_type(&element, "a string", label);
+            return sv_wrong_type(&element, "a string", label);
         enum rt_status s =
             sv_labels_add(&c->labels, json_string_value(label), json_string_length(label), at->err);
         if (s != RT_OK)
@@ -202,74 +92,177 @@ static enum rt_status label_list(const struct place *at, json_t *v, struct sv_mo
     return RT_OK;
 }
 
-static enum rt_status labels(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status labels(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     if (json_is_array(v))
         return label_list(at, v, c);
     if (!json_is_string(v))
-        return wrong_type(at, "a file name or an array of labels", v);
-    enum rt_status s = read_string(at, v, &c->labels_file);
+        return sv_wrong_type(at, "a file name or an array of labels", v);
+    enum rt_status s = sv_read_string(at, v, &c->labels_file);
     if (s == RT_OK && !stays_inside(c->labels_file))
         s = rt_fail(at->err, RT_E_INVALID, "%s: %s: \"%.200s\" is not inside the model's folder",
                     at->file, at->field, c->labels_file);
     return s;
 }
 
-static enum rt_status scores(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status scores(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     static const char *const words[] = { "auto", "softmax", "sigmoid", "none", NULL };
     int word;
-    enum rt_status s = read_word(at, v, words, &word);
+    enum rt_status s = sv_read_word(at, v, words, &word);
     if (s == RT_OK)
         c->scores = (enum sv_scores)word;
     return s;
 }
 
-static enum rt_status max_queue_size(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status max_queue_size(const struct sv_place *at, json_t *v,
+                                     struct sv_model_config *c)
 {
-    return read_int(at, v, 1, 1000000, &c->max_queue_size);
+    return sv_read_int(at, v, 1, 1000000, &c->max_queue_size);
 }
 
-static enum rt_status max_queue_delay_us(const struct place *at, json_t *v,
+static enum rt_status max_queue_delay_us(const struct sv_place *at, json_t *v,
                                          struct sv_model_config *c)
 {
-    return read_int(at, v, 0, 60000000, &c->max_queue_delay_us);
+    return sv_read_int(at, v, 0, 60000000, &c->max_queue_delay_us);
 }
 
-static enum rt_status instances(const struct place *at, json_t *v, struct sv_model_config *c)
+static int ascending(const void *a, const void *b)
 {
-    return read_int(at, v, 1, 256, &c->instances);
+    return *(const int *)a - *(const int *)b;
 }
 
-static enum rt_status batchnorm(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status preferred_batch_size(const struct sv_place *at, json_t *v,
+                                           struct sv_model_config *c)
+{
+    if (!json_is_array(v))
+        return sv_wrong_type(at, "an array of whole numbers", v);
+    if (json_array_size(v) > SV_PREFERRED_MAX)
+        return rt_fail(at->err, RT_E_INVALID, "%s: %s: at most %d sizes are taken", at->file,
+                       at->field, SV_PREFERRED_MAX);
+    int n = 0, kept = 0;
+    for (; n < (int)json_array_size(v); n++) {
+        struct sv_place element = sv_place_element(at, (size_t)n);
+        enum rt_status s = sv_read_int(&element, json_array_get(v, (size_t)n), 1, 4096,
+                                       &c->preferred_batch_size[n]);
+        if (s != RT_OK)
+            return s;
+    }
+    qsort(c->preferred_batch_size, (size_t)n, sizeof(int), ascending);
+    for (int i = 0; i < n; i++)
+        if (kept == 0 || c->preferred_batch_size[i] != c->preferred_batch_size[kept - 1])
+            c->preferred_batch_size[kept++] = c->preferred_batch_size[i];
+    c->n_preferred = kept;
+    return RT_OK;
+}
+
+static enum rt_status priority_levels(const struct sv_place *at, json_t *v,
+                                      struct sv_model_config *c)
+{
+    return sv_read_int(at, v, 1, SV_PRIORITIES_MAX, &c->priority_levels);
+}
+
+static enum rt_status default_priority_level(const struct sv_place *at, json_t *v,
+                                             struct sv_model_config *c)
+{
+    return sv_read_int(at, v, 1, SV_PRIORITIES_MAX, &c->default_priority_level);
+}
+
+static enum rt_status timeout_action(const struct sv_place *at, json_t *v,
+                                     struct sv_model_config *c)
+{
+    static const char *const words[] = { "reject", "delay", NULL };
+    int word;
+    enum rt_status s = sv_read_word(at, v, words, &word);
+    if (s == RT_OK)
+        c->timeout_action = word == 0 ? SV_TIMEOUT_REJECT : SV_TIMEOUT_DELAY;
+    return s;
+}
+
+static enum rt_status default_timeout_us(const struct sv_place *at, json_t *v,
+                                         struct sv_model_config *c)
+{
+    return sv_read_int(at, v, 0, INT_MAX, &c->default_timeout_us);
+}
+
+static enum rt_status allow_timeout_override(const struct sv_place *at, json_t *v,
+                                             struct sv_model_config *c)
+{
+    bool allowed = true;
+    enum rt_status s = sv_read_bool(at, v, &allowed);
+    if (s == RT_OK)
+        c->fixed_timeout = !allowed;
+    return s;
+}
+
+static enum rt_status warmup(const struct sv_place *at, json_t *v, struct sv_model_config *c)
+{
+    enum rt_status s = sv_read_int(at, v, 0, 1000, &c->warmup);
+    if (s == RT_OK && c->warmup == 0)
+        c->warmup = -1;
+    return s;
+}
+
+static enum rt_status latest_versions(const struct sv_place *at, json_t *v,
+                                      struct sv_model_config *c)
+{
+    c->version_policy = SV_VERSIONS_LATEST;
+    return sv_read_int(at, v, 1, 1000000, &c->n_versions);
+}
+
+static enum rt_status specific_versions(const struct sv_place *at, json_t *v,
+                                        struct sv_model_config *c)
+{
+    if (!json_is_array(v) || json_array_size(v) == 0)
+        return sv_wrong_type(at, "an array of versions", v);
+    if (json_array_size(v) > SV_VERSIONS_MAX)
+        return rt_fail(at->err, RT_E_INVALID, "%s: %s: at most %d versions are taken", at->file,
+                       at->field, SV_VERSIONS_MAX);
+    c->version_policy = SV_VERSIONS_SPECIFIC;
+    for (c->n_versions = 0; c->n_versions < (int)json_array_size(v); c->n_versions++) {
+        json_t *version = json_array_get(v, (size_t)c->n_versions);
+        struct sv_place element = sv_place_element(at, (size_t)c->n_versions);
+        if (!json_is_integer(version) || json_integer_value(version) < 1)
+            return sv_wrong_type(&element, "a version, 1 or more", version);
+        c->version[c->n_versions] = json_integer_value(version);
+    }
+    return RT_OK;
+}
+
+static enum rt_status instances(const struct sv_place *at, json_t *v, struct sv_model_config *c)
+{
+    return sv_read_int(at, v, 1, 256, &c->instances);
+}
+
+static enum rt_status batchnorm(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     static const char *const words[] = { "folded", "separate", NULL };
     int word;
-    enum rt_status s = read_word(at, v, words, &word);
+    enum rt_status s = sv_read_word(at, v, words, &word);
     if (s == RT_OK)
         c->batchnorm = word == 0 ? RT_BATCHNORM_FOLDED : RT_BATCHNORM_SEPARATE;
     return s;
 }
 
-static enum rt_status allow_batch_statistics(const struct place *at, json_t *v,
+static enum rt_status allow_batch_statistics(const struct sv_place *at, json_t *v,
                                              struct sv_model_config *c)
 {
-    return read_bool(at, v, &c->allow_batch_statistics);
+    return sv_read_bool(at, v, &c->allow_batch_statistics);
 }
 
 /* The keys of "input". */
 
-static enum rt_status input_name(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status input_name(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
-    return read_string(at, v, &c->input.name);
+    return sv_read_string(at, v, &c->input.name);
 }
 
-static enum rt_status color(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status color(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     static const char *const words[] = { "rgb", "bgr", "gray", NULL };
     static const enum sv_color value[] = { SV_RGB, SV_BGR, SV_GRAY };
     int word;
-    enum rt_status s = read_word(at, v, words, &word);
+    enum rt_status s = sv_read_word(at, v, words, &word);
     if (s == RT_OK) {
         c->input.color = value[word];
         c->input.has_color = true;
@@ -277,11 +270,11 @@ static enum rt_status color(const struct place *at, json_t *v, struct sv_model_c
     return s;
 }
 
-static enum rt_status layout(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status layout(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     static const char *const words[] = { "NCHW", "NHWC", NULL };
     int word;
-    enum rt_status s = read_word(at, v, words, &word);
+    enum rt_status s = sv_read_word(at, v, words, &word);
     if (s == RT_OK) {
         c->input.nhwc = word == 1;
         c->input.has_layout = true;
@@ -289,12 +282,12 @@ static enum rt_status layout(const struct place *at, json_t *v, struct sv_model_
     return s;
 }
 
-static enum rt_status resize(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status resize(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     static const char *const words[] = { "stretch", "crop", "fit", NULL };
     static const enum sv_resize_mode value[] = { SV_RESIZE_STRETCH, SV_RESIZE_CROP, SV_RESIZE_FIT };
     int word;
-    enum rt_status s = read_word(at, v, words, &word);
+    enum rt_status s = sv_read_word(at, v, words, &word);
     if (s == RT_OK) {
         c->input.resize = value[word];
         c->input.has_resize = true;
@@ -302,13 +295,13 @@ static enum rt_status resize(const struct place *at, json_t *v, struct sv_model_
     return s;
 }
 
-static enum rt_status filter(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status filter(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     static const char *const words[] = { "bilinear", "bicubic", "nearest", NULL };
     static const enum sv_filter value[] = { SV_FILTER_BILINEAR, SV_FILTER_BICUBIC,
                                             SV_FILTER_NEAREST };
     int word;
-    enum rt_status s = read_word(at, v, words, &word);
+    enum rt_status s = sv_read_word(at, v, words, &word);
     if (s == RT_OK) {
         c->input.filter = value[word];
         c->input.has_filter = true;
@@ -316,33 +309,33 @@ static enum rt_status filter(const struct place *at, json_t *v, struct sv_model_
     return s;
 }
 
-static enum rt_status resize_to(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status resize_to(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
-    return read_int(at, v, 1, SV_PREPROCESS_MAX_SIDE, &c->input.resize_to);
+    return sv_read_int(at, v, 1, SV_PREPROCESS_MAX_SIDE, &c->input.resize_to);
 }
 
-static enum rt_status width(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status width(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
-    return read_int(at, v, 1, SV_PREPROCESS_MAX_SIDE, &c->input.width);
+    return sv_read_int(at, v, 1, SV_PREPROCESS_MAX_SIDE, &c->input.width);
 }
 
-static enum rt_status height(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status height(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
-    return read_int(at, v, 1, SV_PREPROCESS_MAX_SIDE, &c->input.height);
+    return sv_read_int(at, v, 1, SV_PREPROCESS_MAX_SIDE, &c->input.height);
 }
 
-static enum rt_status scale(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status scale(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     c->input.has_scale = true;
-    return read_float(at, v, &c->input.scale);
+    return sv_read_float(at, v, &c->input.scale);
 }
 
-static enum rt_status mean(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status mean(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     return read_channels(at, v, c->input.mean, &c->input.n_mean);
 }
 
-static enum rt_status std_dev(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status std_dev(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     enum rt_status s = read_channels(at, v, c->input.std, &c->input.n_std);
     for (int i = 0; i < c->input.n_std && s == RT_OK; i++)
@@ -352,9 +345,9 @@ static enum rt_status std_dev(const struct place *at, json_t *v, struct sv_model
     return s;
 }
 
-static enum rt_status fill(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status fill(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
-    enum rt_status s = read_float(at, v, &c->input.fill);
+    enum rt_status s = sv_read_float(at, v, &c->input.fill);
     if (s == RT_OK && !(c->input.fill >= 0 && c->input.fill <= 255))
         s = rt_fail(at->err, RT_E_INVALID, "%s: %s: must be between 0 and 255, got %g", at->file,
                     at->field, (double)c->input.fill);
@@ -368,51 +361,152 @@ static const struct key input_keys[] = {
     { "std", std_dev },         { "fill", fill },     { "width", width },   { "height", height },
 };
 
-static enum rt_status read_object(const struct place *at, json_t *object, const struct key *keys,
+static const struct key queue_policy_keys[] = {
+    { "timeout_action", timeout_action },
+    { "default_timeout_us", default_timeout_us },
+    { "allow_timeout_override", allow_timeout_override },
+};
+
+static const struct key latest_keys[] = { { "num_versions", latest_versions } };
+static const struct key specific_keys[] = { { "versions", specific_versions } };
+
+#define COUNT(keys) ((int)(sizeof keys / sizeof keys[0]))
+
+static enum rt_status read_object(const struct sv_place *at, json_t *object, const struct key *keys,
                                   int n_keys, struct sv_model_config *c);
 
-static enum rt_status input(const struct place *at, json_t *v, struct sv_model_config *c)
+static enum rt_status input(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     c->input.present = true;
-    return read_object(at, v, input_keys, (int)(sizeof input_keys / sizeof input_keys[0]), c);
+    return read_object(at, v, input_keys, COUNT(input_keys), c);
+}
+
+static enum rt_status queue_policy(const struct sv_place *at, json_t *v, struct sv_model_config *c)
+{
+    return read_object(at, v, queue_policy_keys, COUNT(queue_policy_keys), c);
+}
+
+/* The words of Triton's configuration. */
+static enum rt_status all(const struct sv_place *at, json_t *v, struct sv_model_config *c)
+{
+    c->version_policy = SV_VERSIONS_ALL;
+    return read_object(at, v, NULL, 0, c);
+}
+
+static enum rt_status latest(const struct sv_place *at, json_t *v, struct sv_model_config *c)
+{
+    c->version_policy = SV_VERSIONS_LATEST;
+    c->n_versions = 1;
+    return read_object(at, v, latest_keys, COUNT(latest_keys), c);
+}
+
+static enum rt_status specific(const struct sv_place *at, json_t *v, struct sv_model_config *c)
+{
+    enum rt_status s = read_object(at, v, specific_keys, COUNT(specific_keys), c);
+    if (s == RT_OK && c->version_policy != SV_VERSIONS_SPECIFIC)
+        s = rt_fail(at->err, RT_E_INVALID, "%s: %s: \"versions\" is missing", at->file, at->field);
+    return s;
+}
+
+static const struct key version_policy_keys[] = {
+    { "all", all },
+    { "latest", latest },
+    { "specific", specific },
+};
+
+static enum rt_status version_policy(const struct sv_place *at, json_t *v,
+                                     struct sv_model_config *c)
+{
+    if (json_is_object(v) && json_object_size(v) != 1)
+        return rt_fail(at->err, RT_E_INVALID,
+                       "%s: %s: expected one of \"all\", \"latest\" and \"specific\"", at->file,
+                       at->field);
+    return read_object(at, v, version_policy_keys, COUNT(version_policy_keys), c);
 }
 
 static const struct key file_keys[] = {
     { "name", name },
+    { "version_policy", version_policy },
     { "max_batch_size", max_batch_size },
     { "labels", labels },
     { "scores", scores },
     { "input", input },
     { "max_queue_size", max_queue_size },
     { "max_queue_delay_us", max_queue_delay_us },
+    { "preferred_batch_size", preferred_batch_size },
+    { "priority_levels", priority_levels },
+    { "default_priority_level", default_priority_level },
+    { "queue_policy", queue_policy },
     { "instances", instances },
+    { "warmup", warmup },
     { "batchnorm", batchnorm },
     { "allow_batch_statistics", allow_batch_statistics },
 };
 
-static enum rt_status unknown_key(const struct place *at, const struct key *keys, int n_keys,
+const char *sv_model_config_key(int i)
+{
+    static const struct {
+        const char *prefix;
+        const struct key *keys;
+        int n;
+    } table[] = {
+        { "", file_keys, COUNT(file_keys) },
+        { "input.", input_keys, COUNT(input_keys) },
+        { "queue_policy.", queue_policy_keys, COUNT(queue_policy_keys) },
+        { "version_policy.", version_policy_keys, COUNT(version_policy_keys) },
+        { "version_policy.latest.", latest_keys, COUNT(latest_keys) },
+        { "version_policy.specific.", specific_keys, COUNT(specific_keys) },
+    };
+    static _Thread_local char name[128];
+    for (size_t k = 0; k < sizeof table / sizeof table[0]; i -= table[k].n, k++)
+        if (i < table[k].n) {
+            snprintf(name, sizeof name, "%s%s", table[k].prefix, table[k].keys[i].name);
+            return name;
+        }
+    return NULL;
+}
+
+/* What two keys have to say about each other. */
+static enum rt_status check_together(const char *file, struct sv_model_config *c,
+                                     struct rt_error *err)
+{
+    if (c->default_priority_level > c->priority_levels)
+        return rt_fail(err, RT_E_INVALID,
+                       "%s: default_priority_level: is %d, but priority_levels is %d", file,
+                       c->default_priority_level, c->priority_levels);
+    if (c->priority_levels > 0 && c->default_priority_level == 0)
+        c->default_priority_level = (c->priority_levels + 1) / 2;
+    int largest = c->n_preferred > 0 ? c->preferred_batch_size[c->n_preferred - 1] : 0;
+    if (c->max_batch_size > 0 && largest > c->max_batch_size)
+        return rt_fail(err, RT_E_INVALID,
+                       "%s: preferred_batch_size: holds %d, but max_batch_size is %d", file,
+                       largest, c->max_batch_size);
+    return RT_OK;
+}
+
+static enum rt_status unknown_key(const struct sv_place *at, const struct key *keys, int n_keys,
                                   const char *word)
 {
     const char *names[32];
     for (int i = 0; i < n_keys; i++)
         names[i] = keys[i].name;
-    const char *near = sv_nearest(word, names, n_keys);
+    const char *near = n_keys > 0 ? sv_nearest(word, names, n_keys) : NULL;
     if (near != NULL)
         return rt_fail(at->err, RT_E_INVALID, "%s: %s: unknown key; did you mean \"%s\"?", at->file,
                        at->field, near);
     return rt_fail(at->err, RT_E_INVALID, "%s: %s: unknown key", at->file, at->field);
 }
 
-static enum rt_status read_object(const struct place *at, json_t *object, const struct key *keys,
+static enum rt_status read_object(const struct sv_place *at, json_t *object, const struct key *keys,
                                   int n_keys, struct sv_model_config *c)
 {
     if (!json_is_object(object))
-        return wrong_type(at, "an object", object);
+        return sv_wrong_type(at, "an object", object);
     const char *word;
     json_t *value;
     json_object_foreach(object, word, value)
     {
-        struct place inner = { .file = at->file, .err = at->err };
+        struct sv_place inner = { .file = at->file, .err = at->err };
         snprintf(inner.field, sizeof inner.field, "%.40s%s%.40s", at->field,
                  at->field[0] != '\0' ? "." : "", word);
         int i = 0;
@@ -429,21 +523,23 @@ static enum rt_status read_object(const struct place *at, json_t *object, const 
 enum rt_status sv_model_config_parse(const char *file, const char *text, size_t len,
                                      struct sv_model_config *out, struct rt_error *err)
 {
-    struct place top = { .file = file, .err = err };
+    struct sv_place top = { .file = file, .err = err };
     json_error_t fault;
     sv_json_out_of_memory(); /* what was before does not count */
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault);
     if (root == NULL && sv_json_out_of_memory())
-        return no_memory(&top);
+        return sv_place_no_memory(&top);
     if (root == NULL)
         return rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", file, fault.line,
                        fault.column, fault.text);
     struct sv_model_config c = { 0 };
-    enum rt_status s =
-        json_is_object(root)
-            ? read_object(&top, root, file_keys, (int)(sizeof file_keys / sizeof file_keys[0]), &c)
-            : rt_fail(err, RT_E_INVALID, "%s: expected an object, got %s", file, type_name(root));
+    enum rt_status s = json_is_object(root)
+                           ? read_object(&top, root, file_keys, COUNT(file_keys), &c)
+                           : rt_fail(err, RT_E_INVALID, "%s: expected an object, got %s", file,
+                                     sv_json_type_name(root));
     json_decref(root);
+    if (s == RT_OK)
+        s = check_together(file, &c, err);
     if (s != RT_OK) {
         sv_model_config_reset(&c);
         return s;

@@ -6,8 +6,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/rt.h"
+#include "server/batcher.h"
 #include "server/labels.h"
 #include "server/preprocess.h"
 
@@ -38,6 +40,22 @@ struct sv_input_config {
     float fill; /* 0..255, of the ground that "fit" leaves */
 };
 
+/* Which of the versions that are there are loaded. */
+enum sv_version_policy {
+    SV_VERSIONS_ALL,
+    SV_VERSIONS_LATEST,   /* the highest n_versions */
+    SV_VERSIONS_SPECIFIC, /* those listed */
+};
+
+#define SV_VERSIONS_MAX 32
+#define SV_PREFERRED_MAX 16
+
+/* What becomes of a request that has waited longer than it may. */
+enum sv_timeout_action {
+    SV_TIMEOUT_REJECT,
+    SV_TIMEOUT_DELAY, /* it is run when nothing else waits */
+};
+
 /* One config.json. Members that it does not set have the value named behind them. */
 struct sv_model_config {
     char *name;              /* NULL: follows from the path */
@@ -46,9 +64,20 @@ struct sv_model_config {
     struct sv_labels labels; /* given in the file itself, instead of labels_file */
     enum sv_scores scores;   /* SV_SCORES_AUTO */
     struct sv_input_config input;
-    int max_queue_size;               /* 0: the server's --max-queue */
-    int max_queue_delay_us;           /* 0 */
+    enum sv_version_policy version_policy;      /* SV_VERSIONS_ALL */
+    int n_versions;                             /* to keep, or how many are listed */
+    int64_t version[SV_VERSIONS_MAX];           /* those listed */
+    int max_queue_size;                         /* 0: the server's --max-queue */
+    int max_queue_delay_us;                     /* 0 */
+    int n_preferred;                            /* 0: any size is as good as another */
+    int preferred_batch_size[SV_PREFERRED_MAX]; /* ascending, each once */
+    int priority_levels;                        /* 0: all requests are alike; 1 is the highest */
+    int default_priority_level;                 /* 0 with no levels, else the middle one */
+    enum sv_timeout_action timeout_action;      /* SV_TIMEOUT_REJECT */
+    int default_timeout_us;           /* in the queue, of requests that set none; 0: none */
+    bool fixed_timeout;               /* a request's own timeout does not count */
     int instances;                    /* 0: one */
+    int warmup;                       /* runs before it serves; 0: one, which may fail; -1: none */
     enum rt_batchnorm_mode batchnorm; /* RT_BATCHNORM_FOLDED */
     bool allow_batch_statistics;      /* false */
 };
@@ -62,6 +91,10 @@ enum rt_status sv_model_config_parse(const char *file, const char *text, size_t 
 /* The same from a file of at most 16 MiB; RT_E_NOT_FOUND when there is none. */
 enum rt_status sv_model_config_read(const char *path, struct sv_model_config *out,
                                     struct rt_error *err);
+/* The keys that are known, "input" and "input.mean" for one inside of it, by number from 0; NULL
+ * behind the last one. server/model_config.schema.json lists the same. */
+const char *sv_model_config_key(int i);
+
 /* Takes one that is all zero. */
 void sv_model_config_reset(struct sv_model_config *c);
 

@@ -9,8 +9,7 @@ static const char form_data[] = "multipart/form-data";
 
 bool sv_is_multipart(const char *content_type)
 {
-    return content_type != NULL &&
-           strncasecmp(content_type, form_data, sizeof form_data - 1) == 0;
+    return content_type != NULL && strncasecmp(content_type, form_data, sizeof form_data - 1) == 0;
 }
 
 /* The value of key in "...; key=value; key2=\"value\"", cut to room - 1 bytes; false: not there. */
@@ -28,8 +27,7 @@ static bool parameter(const char *p, const char *end, const char *key, char *out
             continue;
         while (p < end && (*p == ' ' || *p == '\t'))
             p++;
-        if ((size_t)(end - p) <= key_len || strncasecmp(p, key, key_len) != 0 ||
-            p[key_len] != '=')
+        if ((size_t)(end - p) <= key_len || strncasecmp(p, key, key_len) != 0 || p[key_len] != '=')
             continue;
         p += key_len + 1;
         bool quoted = p < end && *p == '"';

@@ -178,7 +178,8 @@ size_t sv_print_double(char *buf, double v)
     size_t sign = signbit(v) != 0;
     buf[0] = '-';
     /* Seventeen digits always read back, and fifteen or fewer come back from fifteen, but for
-     * subnormals, which hold less. Answers in FP64 are rare: what is shortest is found by trying. */
+     * subnormals, which hold less. Answers in FP64 are rare: what is shortest is found by trying.
+     */
     char text[SV_NUMBER_ROOM];
     for (int precision = fabs(v) < DBL_MIN ? 0 : 14; precision <= 16; precision++) {
         snprintf(text, sizeof text, "%.*e", precision, fabs(v));

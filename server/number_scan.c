@@ -56,7 +56,8 @@ static const char *take_apart(const char *p, struct decimal *d)
     d->first = p;
     if (!is_digit(*p))
         return NULL;
-    uint64_t digits = 0; /* wraps around when there are more than 19; keep_19() then does it again */
+    uint64_t digits =
+        0; /* wraps around when there are more than 19; keep_19() then does it again */
     const char *whole = p;
     do
         digits = digits * 10 + (uint64_t)(*p++ - '0');

@@ -9,10 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "server/config_file.h"
 #include "server/version.h"
-
-/* Where a value came from, for messages: "--port" or "CONVD_PORT". */
-#define ORIGIN_LEN 64
 
 static void *member(const struct sv_option *o, void *settings)
 {
@@ -139,45 +137,81 @@ static enum rt_status set_flag(const struct sv_option *o, void *settings, const 
     return rt_fail(err, RT_E_INVALID, "%s: expected 1 or 0, got '%s'", origin, text);
 }
 
-static enum rt_status set(const struct sv_option *o, void *settings, const char *origin,
-                          const char *text, struct rt_error *err)
+static enum rt_status add_item(struct sv_option_list *list, const struct sv_origin *origin,
+                               const char *text, struct rt_error *err)
+{
+    if (list->from != origin->kind)
+        list->n = 0;
+    if (list->n == SV_OPTION_LIST_MAX)
+        return rt_fail(err, RT_E_INVALID, "%s: given more than %d times", origin->text,
+                       SV_OPTION_LIST_MAX);
+    list->from = origin->kind;
+    list->item[list->n++] = text;
+    return RT_OK;
+}
+
+enum rt_status sv_option_set(const struct sv_option *o, void *settings,
+                             const struct sv_origin *origin, const char *text, struct rt_error *err)
 {
     switch (o->type) {
     case SV_OPTION_FLAG:
-        return set_flag(o, settings, origin, text, err);
+        return set_flag(o, settings, origin->text, text, err);
     case SV_OPTION_CHOICE:
-        return set_choice(o, settings, origin, text, err);
+        return set_choice(o, settings, origin->text, text, err);
     case SV_OPTION_STRING:
         *(const char **)member(o, settings) = text;
         return RT_OK;
-    case SV_OPTION_LIST: {
-        struct sv_option_list *list = member(o, settings);
-        if (list->n == SV_OPTION_LIST_MAX)
-            return rt_fail(err, RT_E_INVALID, "%s: given more than %d times", origin,
-                           SV_OPTION_LIST_MAX);
-        list->item[list->n++] = text;
-        return RT_OK;
-    }
+    case SV_OPTION_LIST:
+        return add_item(member(o, settings), origin, text, err);
     case SV_OPTION_INT:
     case SV_OPTION_SIZE:
     case SV_OPTION_SECONDS:
         break;
     }
-    return set_number(o, settings, origin, text, err);
+    return set_number(o, settings, origin->text, text, err);
+}
+
+static enum rt_status set(const struct sv_option *o, void *settings, const char *origin,
+                          const char *text, struct rt_error *err)
+{
+    return sv_option_set(o, settings, &(struct sv_origin){ SV_FROM_COMMAND_LINE, origin }, text,
+                         err);
+}
+
+/* The option's variable, or NULL. */
+static const char *variable(const struct sv_option *o, char name[SV_ORIGIN_LEN])
+{
+    snprintf(name, SV_ORIGIN_LEN, "CONVD_%s", o->name);
+    for (char *p = name; *p != '\0'; p++)
+        *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+    return getenv(name);
+}
+
+/* Cuts text at its commas, in memory that lives as long as the environment: its own. */
+static enum rt_status set_items(const struct sv_option *o, void *settings,
+                                const struct sv_origin *origin, char *text, struct rt_error *err)
+{
+    enum rt_status s = RT_OK;
+    while (text != NULL && s == RT_OK) {
+        char *item = strsep(&text, ",");
+        if (item[0] != '\0')
+            s = sv_option_set(o, settings, origin, item, err);
+    }
+    return s;
 }
 
 static enum rt_status read_environment(const struct sv_command *c, void *settings,
                                        struct rt_error *err)
 {
     for (const struct sv_option *o = c->options; o->name != NULL; o++) {
-        char name[ORIGIN_LEN];
-        snprintf(name, sizeof name, "CONVD_%s", o->name);
-        for (char *p = name; *p != '\0'; p++)
-            *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
-        const char *value = getenv(name);
+        char name[SV_ORIGIN_LEN];
+        const char *value = variable(o, name);
         if (value == NULL)
             continue;
-        enum rt_status s = set(o, settings, name, value, err);
+        const struct sv_origin origin = { SV_FROM_ENVIRONMENT, name };
+        enum rt_status s = o->type == SV_OPTION_LIST
+                               ? set_items(o, settings, &origin, (char *)(uintptr_t)value, err)
+                               : sv_option_set(o, settings, &origin, value, err);
         if (s != RT_OK)
             return s;
     }
@@ -226,7 +260,7 @@ static enum rt_status unknown(const struct sv_command *c, const char *word, size
                               struct rt_error *err)
 {
     const char *names[128];
-    char text[ORIGIN_LEN];
+    char text[SV_ORIGIN_LEN];
     int n = 0;
     for (const struct sv_option *o = c->options; o->name != NULL && n < 128; o++)
         names[n++] = o->name;
@@ -263,7 +297,7 @@ static enum rt_status parse_long(const struct sv_command *c, int argc, char **ar
     }
     if (o == NULL)
         return unknown(c, name, len, err);
-    char origin[ORIGIN_LEN];
+    char origin[SV_ORIGIN_LEN];
     snprintf(origin, sizeof origin, "--%s", o->name);
     if (value == NULL && o->type == SV_OPTION_FLAG)
         value = "1";
@@ -282,7 +316,7 @@ static enum rt_status parse_short(const struct sv_command *c, int argc, char **a
     for (const struct sv_option *o = c->options; o->name != NULL; o++) {
         if (o->letter == 0 || o->letter != word[1])
             continue;
-        char origin[ORIGIN_LEN];
+        char origin[SV_ORIGIN_LEN];
         snprintf(origin, sizeof origin, "-%c", o->letter);
         const char *value = word[2] != '\0' ? word + 2 : NULL;
         if (o->type == SV_OPTION_FLAG) {
@@ -304,6 +338,27 @@ static bool is_option(const char *word)
     return word[0] == '-' && word[1] != '\0' && !isdigit((unsigned char)word[1]) && word[1] != '.';
 }
 
+/* The file of settings that the command line or the environment names comes before both. */
+static enum rt_status read_file(const struct sv_command *c, int argc, char **argv, void *settings,
+                                void **memory, struct rt_error *err)
+{
+    const struct sv_option *o = find(c, c->file, strlen(c->file));
+    char name[SV_ORIGIN_LEN];
+    size_t len = strlen(c->file);
+    const char *path = c->environment ? variable(o, name) : NULL;
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strncmp(argv[i], "--", 2) != 0 || strncmp(argv[i] + 2, c->file, len) != 0)
+            continue;
+        if (argv[i][2 + len] == '=')
+            path = argv[i] + 2 + len + 1;
+        else if (argv[i][2 + len] == '\0' && i + 1 < argc)
+            path = argv[i + 1];
+    }
+    if (path == NULL || path[0] == '\0')
+        return RT_OK;
+    return sv_config_file_read(c, path, settings, memory, err);
+}
+
 enum rt_status sv_options_parse(const struct sv_command *c, int argc, char **argv, void *settings,
                                 struct sv_arguments *rest, struct rt_error *err)
 {
@@ -313,7 +368,10 @@ enum rt_status sv_options_parse(const struct sv_command *c, int argc, char **arg
             rest->help = true;
             return RT_OK;
         }
-    enum rt_status s = c->environment ? read_environment(c, settings, err) : RT_OK;
+    enum rt_status s =
+        c->file != NULL ? read_file(c, argc, argv, settings, &rest->memory, err) : RT_OK;
+    if (s == RT_OK && c->environment)
+        s = read_environment(c, settings, err);
     bool options = true;
     for (int i = 0; i < argc && s == RT_OK; i++) {
         if (options && strcmp(argv[i], "--") == 0)
@@ -434,9 +492,17 @@ void sv_options_help(const struct sv_command *c, const void *settings, FILE *to)
         print_option(o, settings, to);
     fprintf(to, "%-*s%s\n", HELP_COLUMN, "  -h, --help", "print this");
     if (c->environment)
-        fputs("\nEvery option may also be set in the environment: --max-body as CONVD_MAX_BODY.\n"
-              "The command line wins.\n",
+        fputs("\nEvery option may also be set in the environment: --max-body as CONVD_MAX_BODY, "
+              "lists\n"
+              "with commas between their items.\n",
               to);
+    if (c->file != NULL)
+        fprintf(to,
+                "And in the JSON file that --%s names: {\"max_body\": \"64M\"}.\n"
+                "The command line wins over the environment, and that over the file.\n",
+                c->file);
+    else if (c->environment)
+        fputs("The command line wins.\n", to);
     if (c->epilogue != NULL)
         fprintf(to, "\n%s\n", c->epilogue);
 }

@@ -23,9 +23,20 @@ enum sv_option_type {
 
 #define SV_OPTION_LIST_MAX 64
 
+/* What a setting can come from; later ones win over earlier ones. */
+enum sv_source_kind { SV_FROM_NOWHERE, SV_FROM_FILE, SV_FROM_ENVIRONMENT, SV_FROM_COMMAND_LINE };
+
+/* The same as messages name it: "--port", "CONVD_PORT", "convd.json: port". */
+#define SV_ORIGIN_LEN 128
+struct sv_origin {
+    enum sv_source_kind kind;
+    const char *text;
+};
+
 struct sv_option_list {
     int n;
     const char *item[SV_OPTION_LIST_MAX];
+    enum sv_source_kind from; /* all of them: lists of two sources are not joined */
 };
 
 /* All but name, type, offset and help may be left out. */
@@ -38,6 +49,7 @@ struct sv_option {
     const char *help;    /* one sentence without a full stop; the default is added to it */
     double min, max;     /* both 0: any value of 0 or more */
     const char *choices; /* "debug|info|warn|error" */
+    bool no_file;        /* makes no sense in a file of settings */
     const char *none;    /* what the help calls a value of 0 or NULL: "all cores"; NULL: nothing */
 };
 
@@ -46,23 +58,32 @@ struct sv_command {
     const char *usage;   /* "[PATH...]": what stands behind the options */
     const char *summary; /* what it does; may have several lines, without a last newline */
     const struct sv_option *options; /* ends with one whose name is NULL */
-    bool environment;     /* options are also taken from CONVD_<NAME>; the command line wins */
+    bool environment;                /* options are also taken from CONVD_<NAME> */
+    const char *file;     /* the option that names a JSON file of settings (config_file.h); NULL */
     const char *epilogue; /* printed behind the options; NULL: nothing */
 };
 
 /* What is left of a command line. */
 struct sv_arguments {
     int n;
-    char **item; /* into argv, which is reordered */
-    bool help;   /* --help or -h was given: nothing else was looked at */
+    char **item;  /* into argv, which is reordered */
+    bool help;    /* --help or -h was given: nothing else was looked at */
+    void *memory; /* what strings from a file lie in: rt_free() it after the settings */
 };
 
-/* Reads argv[0..argc), which starts behind the command's own name, and the environment into
- * settings, whose members hold the defaults before. Options and other arguments may be mixed; "--"
- * ends the options; "-" and negative numbers are no options.
- * RT_E_INVALID names the option, with the nearest known one for an unknown one. */
+/* Reads the file of settings, the environment, and argv[0..argc), which starts behind the command's
+ * own name, into settings, whose members hold the defaults before; what is read later wins. Lists
+ * in the environment are cut at commas. Options and other arguments may be mixed; "--" ends the
+ * options; "-" and negative numbers are no options. RT_E_INVALID names the option, with the nearest
+ * known one for an unknown one. */
 enum rt_status sv_options_parse(const struct sv_command *c, int argc, char **argv, void *settings,
                                 struct sv_arguments *rest, struct rt_error *err);
+
+/* Gives one option its value from text, which must last as long as settings for strings and lists.
+ * RT_E_INVALID says what is wrong with it, and where it came from. */
+enum rt_status sv_option_set(const struct sv_option *o, void *settings,
+                             const struct sv_origin *origin, const char *text,
+                             struct rt_error *err);
 
 /* Usage, summary and one entry an option; defaults are those of settings. */
 void sv_options_help(const struct sv_command *c, const void *settings, FILE *to);

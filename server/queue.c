@@ -3,15 +3,45 @@
 
 #include <assert.h>
 
+/* The job behind which one of this level belongs; NULL: at the head. */
+static struct sv_job *place_of(const struct sv_queue *q, int level)
+{
+    while (level >= 0 && q->last[level] == NULL)
+        level--;
+    return level >= 0 ? q->last[level] : NULL;
+}
+
+static void link_in(struct sv_queue *q, struct sv_job *job)
+{
+    struct sv_job *before = place_of(q, job->own.level);
+    struct sv_job *behind = before != NULL ? before->own.next : q->head;
+    job->own.prev = before;
+    job->own.next = behind;
+    *(before != NULL ? &before->own.next : &q->head) = job;
+    if (behind != NULL)
+        behind->own.prev = job;
+    q->last[job->own.level] = job;
+}
+
+static void link_out(struct sv_queue *q, struct sv_job *job)
+{
+    struct sv_job *before = job->own.prev, *behind = job->own.next;
+    *(before != NULL ? &before->own.next : &q->head) = behind;
+    if (behind != NULL)
+        behind->own.prev = before;
+    if (q->last[job->own.level] == job)
+        q->last[job->own.level] =
+            before != NULL && before->own.level == job->own.level ? before : NULL;
+    job->own.next = job->own.prev = NULL;
+}
+
 bool sv_queue_push(struct sv_queue *q, struct sv_job *job, uint64_t now)
 {
+    assert(job->own.level >= 0 && job->own.level < SV_QUEUE_LEVELS);
     if (q->n_jobs >= q->max_jobs)
         return false;
     job->own.submitted = now;
-    job->own.next = NULL;
-    job->own.prev = q->tail;
-    *(q->tail != NULL ? &q->tail->own.next : &q->head) = job;
-    q->tail = job;
+    link_in(q, job);
     job->own.queued = true;
     q->n_jobs++;
     q->n_deadlines += job->deadline != 0;
@@ -21,24 +51,29 @@ bool sv_queue_push(struct sv_queue *q, struct sv_job *job, uint64_t now)
 void sv_queue_remove(struct sv_queue *q, struct sv_job *job)
 {
     assert(job->own.queued);
-    *(job->own.prev != NULL ? &job->own.prev->own.next : &q->head) = job->own.next;
-    *(job->own.next != NULL ? &job->own.next->own.prev : &q->tail) = job->own.prev;
-    job->own.next = job->own.prev = NULL;
+    link_out(q, job);
     job->own.queued = false;
     q->n_jobs--;
     q->n_deadlines -= job->deadline != 0;
+}
+
+void sv_queue_postpone(struct sv_queue *q, struct sv_job *job)
+{
+    assert(job->own.queued);
+    q->n_deadlines -= job->deadline != 0;
+    job->deadline = 0;
+    link_out(q, job);
+    job->own.level = SV_QUEUE_LEVELS - 1;
+    link_in(q, job);
 }
 
 struct sv_job *sv_queue_expired(struct sv_queue *q, uint64_t now)
 {
     if (q->n_deadlines == 0)
         return NULL;
-    for (struct sv_job *job = q->head; job != NULL; job = job->own.next) {
-        if (job->deadline != 0 && job->deadline <= now && job->own.taken == 0) {
-            sv_queue_remove(q, job);
+    for (struct sv_job *job = q->head; job != NULL; job = job->own.next)
+        if (job->deadline != 0 && job->deadline <= now && job->own.taken == 0)
             return job;
-        }
-    }
     return NULL;
 }
 
@@ -59,6 +94,34 @@ static bool same_kind(const struct sv_job *a, const struct sv_job *b)
     return true;
 }
 
+/* Samples of the first job's kind that wait, counted up to `enough`. */
+static int available(const struct sv_queue *q, int enough)
+{
+    int n = 0;
+    for (const struct sv_job *job = q->head; job != NULL && n < enough; job = job->own.next)
+        if (same_kind(q->head, job))
+            n += job->n - job->own.taken;
+    return n < enough ? n : enough;
+}
+
+/* The largest preferred size that n samples fill; 0: none. */
+static int preferred(const struct sv_queue *q, int n)
+{
+    int best = 0;
+    for (int i = 0; i < q->n_preferred && q->preferred[i] <= n; i++)
+        best = q->preferred[i];
+    return best;
+}
+
+/* How many samples the next batch may hold. */
+static int batch_room(const struct sv_queue *q)
+{
+    if (q->n_preferred == 0)
+        return q->max_batch;
+    int size = preferred(q, available(q, q->max_batch));
+    return size > 0 ? size : q->max_batch;
+}
+
 /* The batch that the queue would give now, without changing it. */
 static int gather(const struct sv_queue *q, struct sv_piece *piece)
 {
@@ -69,7 +132,7 @@ static int gather(const struct sv_queue *q, struct sv_piece *piece)
         piece[0] = (struct sv_piece){ .job = first, .from = 0, .n = first->n };
         return 1;
     }
-    int n_pieces = 0, room = q->max_batch;
+    int n_pieces = 0, room = batch_room(q);
     for (struct sv_job *job = first; job != NULL && room > 0; job = job->own.next) {
         if (job != first && !same_kind(first, job))
             continue;
@@ -94,15 +157,12 @@ bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *
     if (q->delay_ns == 0 || hurry || now >= q->head->own.submitted + q->delay_ns)
         return true;
     *wake = q->head->own.submitted + q->delay_ns;
-    int room = q->max_batch;
-    for (const struct sv_job *job = q->head; job != NULL; job = job->own.next) {
+    int n = available(q, q->max_batch);
+    if (n >= q->max_batch || preferred(q, n) > 0)
+        return true;
+    for (const struct sv_job *job = q->head; job != NULL && q->n_deadlines > 0; job = job->own.next)
         if (job->deadline != 0 && job->deadline < *wake)
             *wake = job->deadline;
-        if (same_kind(q->head, job))
-            room -= job->n - job->own.taken;
-        if (room <= 0)
-            return true;
-    }
     return false;
 }
 

@@ -5,11 +5,18 @@
 
 #include "server/batcher.h"
 
-/* max_batch 0: one job a batch, however many samples it holds. */
+/* The levels of jobs, and one behind them for those that came too late. */
+#define SV_QUEUE_LEVELS (SV_PRIORITIES_MAX + 2)
+
+/* max_batch 0: one job a batch, however many samples it holds. Jobs wait in the order of their
+ * levels (own.level, the lowest first), and in a level in the order of arrival. */
 struct sv_queue {
     int max_jobs, max_batch;
     uint64_t delay_ns;
-    struct sv_job *head, *tail; /* by own.next */
+    int n_preferred; /* sizes of batches to be had where possible, ascending; 0: none */
+    const int *preferred;
+    struct sv_job *head;                  /* by own.next */
+    struct sv_job *last[SV_QUEUE_LEVELS]; /* of each level; NULL: none is there */
     int n_jobs, n_deadlines;
 };
 
@@ -19,11 +26,14 @@ struct sv_piece {
     int from, n;
 };
 
-/* Appends job; false when the queue is full. */
+/* Puts job behind the others of its level; false when the queue is full. */
 bool sv_queue_push(struct sv_queue *q, struct sv_job *job, uint64_t now);
 void sv_queue_remove(struct sv_queue *q, struct sv_job *job);
 
-/* Removes the first job whose deadline has passed and that has not been begun; NULL: none. */
+/* Takes away the job's deadline and puts it behind all others: it is run when nothing else is. */
+void sv_queue_postpone(struct sv_queue *q, struct sv_job *job);
+
+/* The first job whose deadline has passed and that has not been begun; NULL: none. It stays. */
 struct sv_job *sv_queue_expired(struct sv_queue *q, uint64_t now);
 
 /* Whether a batch should be taken now. If not, *wake is when to ask again, or 0: when there is
@@ -32,7 +42,8 @@ bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *
 
 /* Takes the next batch into piece[0..max(max_batch, 1)), and returns the number of pieces, 0 when
  * the queue is empty. The first job is always in it; jobs of its kind follow in their order until
- * one does not fit. Counts up own.running of each piece's job; jobs taken whole leave the queue. */
+ * one does not fit. A batch that cannot be full has the largest preferred size there are samples
+ * for. Counts up own.running of each piece's job; jobs taken whole leave the queue. */
 int sv_queue_take(struct sv_queue *q, uint64_t now, struct sv_piece *piece);
 
 #endif

@@ -34,31 +34,37 @@ struct sv_model {
     struct sv_batcher *batcher;
     struct sv_stats stats; /* counted by the batcher; read at any time */
     double load_seconds;
-    atomic_int refs; /* the registry's own business */
+    /* The fleet's own business (fleet.h). */
+    atomic_int refs;
+    struct sv_fleet *fleet;
+    struct sv_model *next, *prev;
 };
 
 struct sv_model *sv_model_retain(struct sv_model *m);
-/* The last one waits for accepted jobs and frees: never from a job's done. Takes NULL. */
+/* Never waits, on any thread: models of a registry are freed by a thread of it. Takes NULL. */
 void sv_model_release(struct sv_model *m);
 
 enum sv_model_state {
-    SV_MODEL_READY,
-    SV_MODEL_FAILED, /* could not be loaded; the entry says why */
+    SV_MODEL_READY,   /* served; while a replacement is being loaded, too */
+    SV_MODEL_FAILED,  /* not served; the entry says why: it could not be loaded, or "unloaded" */
+    SV_MODEL_LOADING, /* for the first time, or again after it had been unloaded */
 };
-/* "READY", "UNAVAILABLE": the protocol's words. */
+/* "READY", "UNAVAILABLE", "LOADING": the protocol's words. */
 const char *sv_model_state_name(enum sv_model_state state);
 
 struct sv_registry_options {
     int max_batch;          /* for models whose config.json does not say; 0: 8 */
     int max_queue;          /* likewise; >= 1 */
+    int queue_timeout_us;   /* likewise; 0: none */
     struct sv_cores *cores; /* the budget, shared by all models; must outlive every model */
     size_t max_pixels;      /* of a picture, goes into every model's preprocess; 0: the default */
-    bool exact;             /* no algorithm that reorders sums */
+    bool exact;             /* no algorithm that reorders sums, and every JPEG decoded whole */
+    bool warm_up;           /* run a model on zeros before it is served */
 };
 
 enum rt_status sv_registry_create(const struct sv_registry_options *options,
                                   struct sv_registry **out, struct rt_error *err);
-/* Drops the registry's references. Takes NULL. */
+/* Drops the registry's references, and waits until all others have been dropped. Takes NULL. */
 void sv_registry_destroy(struct sv_registry *r);
 
 /* Loads what path stands for:
@@ -70,6 +76,24 @@ void sv_registry_destroy(struct sv_registry *r);
  * A model that cannot be loaded becomes an entry that says why (and a line in the log): that is
  * RT_OK. Fails when path is not there or holds no model, or when a name and version is taken. */
 enum rt_status sv_registry_add(struct sv_registry *r, const char *path, struct rt_error *err);
+
+/* Looks at all paths added so far once more: what is new is loaded, what has changed is loaded
+ * again, what is gone is unloaded. Models unloaded by name stay so. With retry, those that could
+ * not be loaded are tried again even if nothing about them has changed. Faults go to the log and
+ * the entries; the number of models that could not be loaded is returned. Any thread; takes as
+ * long as loading takes, during which the models that are there are served. */
+int sv_registry_rescan(struct sv_registry *r, bool retry);
+
+/* Loads what the paths hold of this model, again if it is loaded already. Its versions are replaced
+ * together, once all of them are ready to serve; until then, and for good when one cannot be
+ * loaded, the old ones serve (RT_E_INVALID: "load failed for model 'm': ..."). config is the text
+ * that stands for its config.json this time; NULL: the file. RT_E_NOT_FOUND when there is no such
+ * model. Names are compared with those found and are never part of a path. */
+enum rt_status sv_registry_load(struct sv_registry *r, const char *name, const char *config,
+                                struct rt_error *err);
+/* Its versions are not found any more; requests at work are finished. Fine for one that is not
+ * loaded, RT_E_NOT_FOUND for one that is not known. */
+enum rt_status sv_registry_unload(struct sv_registry *r, const char *name, struct rt_error *err);
 
 /* The model's version, or its highest one that is ready when version is 0. *out is a reference of
  * the caller's own. RT_E_NOT_FOUND and RT_E_BUSY (a version that could not be loaded) with the
@@ -88,8 +112,9 @@ struct sv_entry {
     char version_text[24];
     enum sv_model_state state;
     const char *path;
-    const char *reason;     /* why it is not ready; "" when it is */
-    struct sv_model *model; /* NULL unless it is ready */
+    const char *reason; /* why it is not ready, or why a newer one was not; "" when all is well */
+    struct sv_model *model;   /* NULL unless it is ready */
+    uint64_t loads, failures; /* how often loading it worked, and how often not */
 };
 
 /* What was there at one moment. */

@@ -2,11 +2,14 @@
 #include "server/request.h"
 
 #include "runtime/rt.h"
+#include "server/clock.h"
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 void sv_response_header(struct sv_response *res, const char *name, const char *fmt, ...)
 {
@@ -86,16 +89,11 @@ void sv_reply_status(struct sv_response *res, int status, const char *fmt, ...)
 int sv_http_status(enum rt_status status)
 {
     static const int table[] = {
-        [RT_OK] = 200,
-        [RT_E_NOMEM] = 503,
-        [RT_E_INVALID] = 400,
-        [RT_E_UNSUPPORTED] = 501,
-        [RT_E_LIMIT] = 413,
-        [RT_E_IO] = 500,
-        [RT_E_NOT_FOUND] = 404,
-        [RT_E_BUSY] = 503,
-        [RT_E_TIMEOUT] = 504,
-        [RT_E_DYNAMIC] = 500,
+        [RT_OK] = 200,          [RT_E_NOMEM] = 503,
+        [RT_E_INVALID] = 400,   [RT_E_UNSUPPORTED] = 501,
+        [RT_E_LIMIT] = 413,     [RT_E_IO] = 500,
+        [RT_E_NOT_FOUND] = 404, [RT_E_BUSY] = 503,
+        [RT_E_TIMEOUT] = 504,   [RT_E_DYNAMIC] = 500,
     };
     return table[status];
 }
@@ -118,6 +116,61 @@ const char *sv_request_query(const struct sv_request *req, const char *name)
     return req->find_query != NULL ? req->find_query(req, name) : NULL;
 }
 
+static bool is_hex(const char *s, size_t n)
+{
+    return strspn(s, "0123456789abcdef") >= n;
+}
+
+/* "00-<32 hex>-<16 hex>-<2 hex>"; later versions may have more behind it. An id of zeros is none. */
+static void take_trace(struct sv_request *req)
+{
+    const char *p = sv_request_header(req, "traceparent");
+    if (p == NULL || strlen(p) < 55 || !is_hex(p, 2) || strncmp(p, "ff", 2) == 0 || p[2] != '-' ||
+        !is_hex(p + 3, 32) || strspn(p + 3, "0") >= 32 || p[35] != '-' || !is_hex(p + 36, 16) ||
+        p[52] != '-' || !is_hex(p + 53, 2))
+        return;
+    memcpy(req->trace, p + 3, 32);
+    req->trace[32] = '\0';
+}
+
+/* A number that no other request of this process has, and hardly one of another. */
+static uint64_t make_id(void)
+{
+    static _Atomic uint64_t next;
+    uint64_t expected = 0, x;
+    if (atomic_load_explicit(&next, memory_order_relaxed) == 0) {
+        if (getrandom(&x, sizeof x, GRND_NONBLOCK) != (ssize_t)sizeof x)
+            x = sv_now_ns();
+        atomic_compare_exchange_strong(&next, &expected, x | 1);
+    }
+    /* splitmix64: successive numbers do not look alike. */
+    x = atomic_fetch_add_explicit(&next, UINT64_C(0x9e3779b97f4a7c15), memory_order_relaxed);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+void sv_request_identify(struct sv_request *req)
+{
+    const char *id = sv_request_header(req, "X-Request-Id");
+    bool good = id != NULL && *id != '\0' && strlen(id) < sizeof req->id;
+    for (const char *p = id; good && *p != '\0'; p++)
+        good = *p >= ' ' && *p <= '~';
+    if (good)
+        strcpy(req->id, id);
+    else
+        snprintf(req->id, sizeof req->id, "%016llx", (unsigned long long)make_id());
+    sv_response_header(&req->response, "X-Request-Id", "%s", req->id);
+    take_trace(req);
+}
+
+int sv_request_status(const struct sv_request *req)
+{
+    if (!req->sent)
+        return 499;
+    return req->response.status != 0 ? req->response.status : 200;
+}
+
 void sv_request_sleep(struct sv_request *req, const struct sv_work *work, void *state)
 {
     req->work = work;
@@ -135,5 +188,7 @@ void sv_request_reset(struct sv_request *req)
         req->work->release(req->state);
     req->work = NULL;
     req->state = NULL;
+    rt_free(req->inflated);
+    req->inflated = NULL;
     sv_response_reset(&req->response);
 }

@@ -12,7 +12,8 @@
 
 struct sv_request;
 
-#define SV_RESPONSE_HEADERS 8
+#define SV_RESPONSE_HEADERS 16
+#define SV_PEER 46 /* of an address as text */
 #define SV_HEADER_VALUE 128
 
 /* Begins all zero, which stands for 200 without a body; ended by sv_response_reset(). */
@@ -61,27 +62,48 @@ struct sv_work {
     void (*release)(void *state);
 };
 
+/* What a request that used a model cost, for headers and the access log. Strings live as long as
+ * the request's state. */
+struct sv_account {
+    const char *model, *version; /* NULL: it used none */
+    int batch;                   /* samples of the largest run it took part in */
+    uint64_t decode_ns, queue_ns, compute_ns;
+};
+
 struct sv_request {
     const char *method;
-    const char *path;  /* without the query, percent-encoded as it came */
-    const char *body;  /* body[0..body_len), and a zero byte behind it */
+    const char *path; /* without the query, percent-encoded as it came */
+    const char *body; /* body[0..body_len), and a zero byte behind it */
     size_t body_len;
-    uint64_t arrival;  /* sv_now_ns() when its headers were complete */
+    uint64_t arrival; /* sv_now_ns() when its headers were complete */
 
     /* Headers by name (in any case) and query arguments (not decoded), NULL when absent. Only
      * while a handler or finish runs. Ask through sv_request_header() and sv_request_query(). */
     const char *(*find_header)(const struct sv_request *req, const char *name);
     const char *(*find_query)(const struct sv_request *req, const char *name);
+    /* Where it came from; "" when that is not known. NULL: never known. */
+    void (*find_peer)(const struct sv_request *req, char out[SV_PEER]);
     /* Whoever made the request is told here that a sleeping one can go on. On any thread. */
     void (*woken)(struct sv_request *req);
 
+    char id[SV_HEADER_VALUE]; /* by sv_request_identify(): the client's own, or one made up */
+    char trace[33];           /* the trace id of the traceparent header, "" when there is none */
+    struct sv_account account;
+
+    char *inflated; /* owned: the body, where it came compressed (compress.h) */
     struct sv_response response;
+    bool sent;                  /* the whole answer was */
     const struct sv_work *work; /* NULL: the handler has filled the response */
     void *state;
 };
 
 const char *sv_request_header(const struct sv_request *req, const char *name);
 const char *sv_request_query(const struct sv_request *req, const char *name);
+
+/* Gives the request its id, which the answer then repeats, and its trace. Once. */
+void sv_request_identify(struct sv_request *req);
+/* The status that the client saw; 499 when it went away before it could. */
+int sv_request_status(const struct sv_request *req);
 
 /* Called by a handler that returns without an answer. From then on the request may be woken, by
  * any thread, even before the handler has returned; the handler must not touch it any more. */

@@ -1,29 +1,58 @@
 /* The route table: from a path and a method to a handler. */
 #include "server/routes.h"
 
-#include "server/log.h"
+#include "server/clock.h"
+#include "server/compress.h"
+#include "server/keys.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
-/* In a pattern M stands for a model's name and V for "versions/<number>", which may be left out. */
+/* Who may use a route. */
+enum access {
+    OPEN,    /* everybody: probes have no keys */
+    CLIENTS, /* who shows an API key, if there are any */
+    CONTROL, /* who shows a key for model control, or an API key if there are none of these */
+};
+
+/* In a pattern M stands for a model's name, V for "versions/<number>", which may be left out, and N
+ * for the number alone. What follows M or N in the same segment must follow there. */
 static const struct route {
     const char *method, *pattern;
     sv_handler *handler;
+    enum access access;
 } table[] = {
-    { "GET", "", sv_get_hint },
-    { "GET", "v2", sv_get_server },
-    { "GET", "v2/health/live", sv_get_live },
-    { "GET", "v2/health/ready", sv_get_ready },
-    { "GET", "v2/models", sv_get_models },
-    { "GET", "v2/models/stats", sv_get_all_stats },
-    { "GET", "v2/models/M/V", sv_get_model },
-    { "GET", "v2/models/M/V/ready", sv_get_model_ready },
-    { "GET", "v2/models/M/V/stats", sv_get_model_stats },
-    { "GET", "v2/models/M/V/config", sv_get_model_config },
-    { "POST", "v2/models/M/V/infer", sv_post_infer },
-    { "POST", "v2/models/M/V/classify", sv_post_classify },
-    { "POST", "classify", sv_post_classify },
+    { "GET", "", sv_get_hint, CLIENTS },
+    { "GET", "v2", sv_get_server, CLIENTS },
+    { "GET", "v2/health/live", sv_get_live, OPEN },
+    { "GET", "v2/health/ready", sv_get_ready, OPEN },
+    { "GET", "v2/models", sv_get_models, CLIENTS },
+    { "GET", "v2/models/stats", sv_get_all_stats, CLIENTS },
+    { "GET", "v2/models/M/V", sv_get_model, CLIENTS },
+    { "GET", "v2/models/M/V/ready", sv_get_model_ready, CLIENTS },
+    { "GET", "v2/models/M/V/stats", sv_get_model_stats, CLIENTS },
+    { "GET", "v2/models/M/V/config", sv_get_model_config, CLIENTS },
+    { "POST", "v2/models/M/V/infer", sv_post_infer, CLIENTS },
+    { "POST", "v2/models/M/V/classify", sv_post_classify, CLIENTS },
+    { "GET", "v1/models", sv_get_models, CLIENTS },
+    { "GET", "v1/models/M/V", sv_get_v1_model, CLIENTS },
+    { "GET", "v1/models/M/V/metadata", sv_get_v1_metadata, CLIENTS },
+    { "POST", "v1/models/M:predict", sv_post_predict, CLIENTS },
+    { "POST", "v1/models/M/versions/N:predict", sv_post_predict, CLIENTS },
+    { "POST", "v1/models/M:classify", sv_post_v1_other, CLIENTS },
+    { "POST", "v1/models/M:regress", sv_post_v1_other, CLIENTS },
+    { "POST", "v1/models/M:explain", sv_post_v1_other, CLIENTS },
+    { "POST", "classify", sv_post_classify, CLIENTS },
+    { "POST", "v2/repository/index", sv_post_index, CLIENTS },
+    { "POST", "v2/repository/models/M/load", sv_post_load, CONTROL },
+    { "POST", "v2/repository/models/M/unload", sv_post_unload, CONTROL },
+    { "POST", "v2/repository/M/index", sv_post_named_repository, CLIENTS },
+    { "POST", "v2/repository/M/models/M/load", sv_post_named_repository, CONTROL },
+    { "POST", "v2/repository/M/models/M/unload", sv_post_named_repository, CONTROL },
+    { "GET", "v2/logging", sv_get_logging, CLIENTS },
+    { "POST", "v2/logging", sv_post_logging, CONTROL },
+    { "GET", "metrics", sv_get_metrics, CLIENTS },
 };
 
 #define N_ROUTES (sizeof table / sizeof table[0])
@@ -98,6 +127,24 @@ static int64_t version_of(const char *text)
     return v;
 }
 
+/* Matches one segment of a path. */
+static bool match_segment(const char *pattern, size_t len, const char *segment,
+                          struct sv_target *target)
+{
+    const size_t n = strlen(segment);
+    if (*pattern != 'M' && *pattern != 'N')
+        return n == len && memcmp(segment, pattern, len) == 0;
+    if (n < len || memcmp(segment + n - (len - 1), pattern + 1, len - 1) != 0)
+        return false;
+    char head[256];
+    snprintf(head, sizeof head, "%.*s", (int)(n - (len - 1)), segment);
+    if (*pattern == 'M')
+        strcpy(target->model, head);
+    else
+        target->version = version_of(head);
+    return *pattern == 'M' || target->version != 0;
+}
+
 static bool match(const char *pattern, const struct path *path, struct sv_target *target)
 {
     int i = 0;
@@ -111,14 +158,8 @@ static bool match(const char *pattern, const struct path *path, struct sv_target
                     return false;
                 i += 2;
             }
-        } else {
-            if (i == path->n)
-                return false;
-            const char *segment = path->segment[i++];
-            if (len == 1 && *pattern == 'M')
-                strcpy(target->model, segment);
-            else if (strlen(segment) != len || memcmp(segment, pattern, len) != 0)
-                return false;
+        } else if (i == path->n || !match_segment(pattern, len, path->segment[i++], target)) {
+            return false;
         }
         pattern += len;
         pattern += *pattern == '/';
@@ -126,16 +167,60 @@ static bool match(const char *pattern, const struct path *path, struct sv_target
     return i == path->n;
 }
 
-/* Takes over the client's own number for the request, if it is one that can be repeated. */
-static void echo_request_id(struct sv_request *req)
+/* The key that the client shows: "Authorization: Bearer KEY", or "X-API-Key: KEY". */
+static const char *shown_key(const struct sv_request *req)
 {
-    const char *id = sv_request_header(req, "X-Request-Id");
-    if (id == NULL || *id == '\0' || strlen(id) >= SV_HEADER_VALUE)
-        return;
-    for (const char *p = id; *p != '\0'; p++)
-        if (*p < ' ' || *p > '~')
-            return;
-    sv_response_header(&req->response, "X-Request-Id", "%s", id);
+    const char *value = sv_request_header(req, "Authorization");
+    if (value != NULL && strncasecmp(value, "Bearer ", 7) == 0)
+        return value + 7 + strspn(value + 7, " ");
+    value = sv_request_header(req, "X-API-Key");
+    return value != NULL ? value : "";
+}
+
+/* Whether the request may use this route; when not, the refusal is its response. A key for control
+ * opens everything. */
+static bool may_use(struct sv_app *app, struct sv_request *req, enum access access)
+{
+    struct sv_keys *control = app->control_keys != NULL ? app->control_keys : app->api_keys;
+    if (access == OPEN || (access == CLIENTS ? app->api_keys : control) == NULL)
+        return true;
+    const char *key = shown_key(req);
+    bool client = app->api_keys != NULL && sv_keys_match(app->api_keys, key);
+    bool controller = control != NULL && sv_keys_match(control, key);
+    if (controller || (access == CLIENTS && client))
+        return true;
+    if (client) {
+        sv_reply_status(&req->response, 403, "this key is not one for model control");
+        return false;
+    }
+    sv_response_header(&req->response, "WWW-Authenticate", "Bearer");
+    sv_reply_status(&req->response, 401,
+                    "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'");
+    return false;
+}
+
+/* The origin of the page that sent the request, if such pages may; else NULL. */
+static const char *allowed_origin(const struct sv_app *app, const struct sv_request *req)
+{
+    const char *origin = app->n_origins > 0 ? sv_request_header(req, "Origin") : NULL;
+    for (int i = 0; i < app->n_origins && origin != NULL; i++) {
+        if (strcmp(app->origin[i], "*") == 0)
+            return "*";
+        if (strcmp(app->origin[i], origin) == 0)
+            return app->origin[i];
+    }
+    return NULL;
+}
+
+/* The question a browser asks before it sends a page's request. */
+static void answer_preflight(struct sv_response *res)
+{
+    sv_response_header(res, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
+    sv_response_header(res, "Access-Control-Allow-Headers",
+                       "Authorization, Content-Type, Content-Encoding, "
+                       "Inference-Header-Content-Length, X-API-Key, X-Request-Id, traceparent");
+    sv_response_header(res, "Access-Control-Max-Age", "86400");
+    res->status = 204;
 }
 
 void sv_route(struct sv_app *app, struct sv_request *req)
@@ -144,17 +229,26 @@ void sv_route(struct sv_app *app, struct sv_request *req)
     struct sv_target target;
     char allow[64] = "";
     const char *method = strcmp(req->method, "HEAD") == 0 ? "GET" : req->method;
-    echo_request_id(req);
+    sv_request_identify(req);
+    if (strcmp(method, "OPTIONS") == 0 && allowed_origin(app, req) != NULL) {
+        answer_preflight(&req->response);
+        return;
+    }
     bool good = cut_path(req->path, &path);
     for (size_t i = 0; good && i < N_ROUTES; i++) {
         const struct route *r = &table[i];
         if (!match(r->pattern, &path, &target))
             continue;
         if (strcmp(r->method, method) == 0) {
-            r->handler(app, req, &target);
+            if (may_use(app, req, r->access) &&
+                (strcmp(method, "GET") == 0 || sv_request_inflate(req, app->limits.max_body)))
+                r->handler(app, req, &target);
             return;
         }
-        snprintf(allow, sizeof allow, "%s", strcmp(r->method, "GET") == 0 ? "GET, HEAD" : "POST");
+        const char *methods = strcmp(r->method, "GET") == 0 ? "GET, HEAD" : "POST";
+        size_t len = strlen(allow);
+        if (strstr(allow, methods) == NULL)
+            snprintf(allow + len, sizeof allow - len, "%s%s", len > 0 ? ", " : "", methods);
     }
     if (allow[0] != '\0') {
         sv_response_header(&req->response, "Allow", "%s", allow);
@@ -168,14 +262,78 @@ void sv_route(struct sv_app *app, struct sv_request *req)
                     req->path);
 }
 
+static double ms(uint64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
+void sv_route_answering(struct sv_app *app, struct sv_request *req)
+{
+    struct sv_response *res = &req->response;
+    const struct sv_account *a = &req->account;
+    const char *origin = allowed_origin(app, req);
+    if (req->id[0] == '\0')
+        sv_request_identify(req);
+    if (a->model != NULL)
+        sv_response_header(res, "Server-Timing",
+                           "decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f",
+                           ms(a->decode_ns), ms(a->queue_ns), ms(a->compute_ns),
+                           ms(sv_now_ns() - req->arrival));
+    if (origin != NULL) {
+        sv_response_header(res, "Access-Control-Allow-Origin", "%s", origin);
+        sv_response_header(res, "Access-Control-Expose-Headers",
+                           "Inference-Header-Content-Length, Server-Timing, X-Request-Id, "
+                           "Retry-After");
+    }
+    if (app->n_origins > 0 && (origin == NULL || strcmp(origin, "*") != 0))
+        sv_response_header(res, "Vary", "Origin");
+    if (res->content_type != NULL && strncmp(res->content_type, "text/html", 9) == 0) {
+        sv_response_header(res, "Content-Security-Policy",
+                           "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; "
+                           "base-uri 'none'; frame-ancestors 'none'");
+        sv_response_header(res, "X-Content-Type-Options", "nosniff");
+        sv_response_header(res, "Referrer-Policy", "no-referrer");
+    }
+}
+
+void sv_route_completed(struct sv_app *app, struct sv_request *req)
+{
+    int status = sv_request_status(req);
+    if (status < SV_STATUS_MAX)
+        sv_add(&app->stats.answers[status], 1);
+    sv_add(&app->stats.received, req->body_len);
+    if (req->sent)
+        sv_add(&app->stats.sent, req->response.body_len);
+    if (app->access_log != NULL)
+        sv_access_log_write(app->access_log, req);
+}
+
+static void keep_longest(uint64_t *longest, uint64_t ns)
+{
+    if (ns > *longest)
+        *longest = ns;
+}
+
+void sv_account_job(struct sv_request *req, const struct sv_model *m, const struct sv_job *job)
+{
+    struct sv_account *a = &req->account;
+    a->model = m->name;
+    a->version = m->version_text;
+    if (job->batch > a->batch)
+        a->batch = job->batch;
+    keep_longest(&a->decode_ns, job->decode_ns);
+    keep_longest(&a->queue_ns, job->queue_ns);
+    keep_longest(&a->compute_ns, job->input_ns + job->infer_ns + job->output_ns);
+}
+
 struct sv_model *sv_find_model(struct sv_app *app, const struct sv_target *target,
                                struct sv_response *res)
 {
     struct rt_error err;
     struct sv_model *m;
-    enum rt_status s = target->model[0] != '\0'
-                           ? sv_registry_find(app->registry, target->model, target->version, &m, &err)
-                           : sv_registry_default(app->registry, &m, &err);
+    enum rt_status s = target->model[0] != '\0' ? sv_registry_find(app->registry, target->model,
+                                                                   target->version, &m, &err)
+                                                : sv_registry_default(app->registry, &m, &err);
     if (s == RT_OK)
         return m;
     sv_reply_error(res, &err);

@@ -8,6 +8,15 @@
 /* Answers req (200, 400, 404, 405 ...) or puts it to sleep. Never blocks. */
 void sv_route(struct sv_app *app, struct sv_request *req);
 
+/* What is added to every answer: to be called when one is about to be sent. */
+void sv_route_answering(struct sv_app *app, struct sv_request *req);
+/* Counts the request, and writes its line of the access log: when it is over. */
+void sv_route_completed(struct sv_app *app, struct sv_request *req);
+
+/* Notes in the request what a job of it cost; of several, the longest and the largest count. The
+ * request must hold the model until it ends. */
+void sv_account_job(struct sv_request *req, const struct sv_model *m, const struct sv_job *job);
+
 /* The part of a path that names a model. */
 struct sv_target {
     char model[256];
@@ -26,7 +35,12 @@ bool sv_accepts_work(struct sv_app *app, struct sv_response *res);
 /* routes_v2.c: what there is, and how it is. */
 sv_handler sv_get_hint, sv_get_live, sv_get_ready, sv_get_server, sv_get_models, sv_get_model,
     sv_get_model_ready, sv_get_model_stats, sv_get_all_stats, sv_get_model_config;
+/* routes_control.c: operation. */
+sv_handler sv_get_metrics, sv_post_index, sv_post_load, sv_post_unload, sv_post_named_repository,
+    sv_get_logging, sv_post_logging;
 /* routes_infer.c and routes_classify.c: work. */
-sv_handler sv_post_infer, sv_post_classify;
+sv_handler sv_post_infer, sv_post_predict, sv_post_classify;
+/* routes_v1.c: what there is, in the words of TensorFlow Serving and KServe's first protocol. */
+sv_handler sv_get_v1_model, sv_get_v1_metadata, sv_post_v1_other;
 
 #endif

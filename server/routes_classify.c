@@ -6,13 +6,14 @@
 #include "server/clock.h"
 #include "server/image.h"
 #include "server/multipart.h"
+#include "server/pictures.h"
 #include "server/scores.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FILES_MAX 128
+#define FILES_MAX SV_PICTURES_MAX
 #define TOP_DEFAULT 5
 #define TOP_MAX 1000
 
@@ -24,9 +25,9 @@ struct picture {
     struct classify *request;
     const void *bytes; /* in the body */
     size_t len;
-    void *dst;         /* its sample in a job's input */
+    void *dst; /* its sample in a job's input */
     bool named;
-    char name[128];    /* of the file */
+    char name[128]; /* of the file */
 };
 
 /* A request from its arrival to its answer. It belongs to the tasks, then to the jobs, and after
@@ -37,10 +38,10 @@ struct classify {
     struct sv_preprocess preprocess;
     int top;
     uint64_t begun;
-    atomic_int left;        /* tasks, then jobs, that have not ended */
-    atomic_bool failed;     /* error is being written, or was */
+    atomic_int left;    /* tasks, then jobs, that have not ended */
+    atomic_bool failed; /* error is being written, or was */
     atomic_bool cancelled;
-    struct rt_error error;  /* read once left is 0 */
+    struct rt_error error; /* read once left is 0 */
     int n;
     struct picture *picture; /* picture[0..n) */
     int n_jobs;              /* 1; or n, for a model without a batch axis */
@@ -128,9 +129,9 @@ static enum rt_status write_classes(const struct classify *c, int i, struct sv_t
     const struct sv_job *job = c->job[c->n_jobs > 1 ? i : 0];
     const struct picture *p = &c->picture[i];
     int n;
-    enum rt_status s = sv_scores_top(&job->out[0], c->n_jobs > 1 ? 0 : i, job->n, m->config.scores,
-                                     rt_model_output_is_probability(m->rt, 0), c->top, best, &n,
-                                     err);
+    enum rt_status s =
+        sv_scores_top(&job->out[0], c->n_jobs > 1 ? 0 : i, job->n, m->config.scores,
+                      rt_model_output_is_probability(m->rt, 0), c->top, best, &n, err);
     if (s != RT_OK)
         return s;
     sv_text_printf(t, "%s{\"image\":%d,", i > 0 ? "," : "", i);
@@ -165,6 +166,8 @@ static void finish(void *state, struct sv_request *req)
     struct sv_text t = { 0 };
     struct rt_error err = { 0 };
     struct sv_class best[TOP_MAX];
+    for (int i = 0; i < c->n_jobs; i++)
+        sv_account_job(req, c->model, c->job[i]);
     if (atomic_load(&c->failed)) {
         sv_reply_error(&req->response, &c->error);
         return;
@@ -269,21 +272,6 @@ static enum rt_status read_top(const struct sv_request *req, int *top, struct rt
     return RT_OK;
 }
 
-/* The shape of the input for n pictures. */
-static struct rt_shape input_shape(const struct sv_model *m, int n)
-{
-    const struct sv_preprocess *p = &m->preprocess;
-    const int64_t chw[] = { p->channels, p->height, p->width };
-    const int64_t hwc[] = { p->height, p->width, p->channels };
-    struct rt_shape shape = rt_model_input(m->rt, m->image_input)->shape;
-    int first = shape.rank - 3;
-    for (int d = 0; d < 3; d++)
-        shape.dim[first + d] = p->nhwc ? hwc[d] : chw[d];
-    if (first > 0)
-        shape.dim[0] = n;
-    return shape;
-}
-
 /* The jobs, and in them a place for each picture. */
 static enum rt_status make_jobs(struct classify *c, struct rt_error *err)
 {
@@ -291,7 +279,7 @@ static enum rt_status make_jobs(struct classify *c, struct rt_error *err)
     const struct rt_io *io = rt_model_input(m->rt, m->image_input);
     const bool batched = m->max_batch > 0;
     const int n_jobs = batched ? 1 : c->n, per_job = batched ? c->n : 1;
-    const struct rt_shape shape = input_shape(m, per_job);
+    const struct rt_shape shape = sv_pictures_shape(m, per_job);
     const size_t sample = sv_preprocess_bytes(&c->preprocess);
     c->job = rt_zalloc_array((size_t)n_jobs, sizeof *c->job);
     if (c->job == NULL)

@@ -1,4 +1,4 @@
-/* POST .../infer: tensors in, tensors out. */
+/* POST .../infer and :predict: tensors in, tensors out. */
 #include "server/routes.h"
 
 #include "runtime/rt.h"
@@ -16,14 +16,20 @@ static void finish(void *state, struct sv_request *req)
 {
     struct waiting *w = state;
     struct sv_response *res = &req->response;
+    sv_account_job(req, w->model, w->infer.job);
     if (w->infer.job->error.status != RT_OK) {
         sv_reply_error(res, &w->infer.job->error);
         return;
     }
     struct sv_text text = { 0 };
+    struct rt_error err;
     size_t json_len;
-    sv_infer_encode(&w->infer, &text, &json_len);
-    if (!text.failed && json_len < text.len) {
+    if (sv_infer_encode(&w->infer, &text, &json_len, &err) != RT_OK) {
+        sv_text_reset(&text);
+        sv_reply_error(res, &err);
+        return;
+    }
+    if (json_len < text.len) {
         res->content_type = "application/octet-stream";
         sv_response_header(res, "Inference-Header-Content-Length", "%zu", json_len);
     }
@@ -33,6 +39,8 @@ static void finish(void *state, struct sv_request *req)
 static void cancel(void *state)
 {
     struct waiting *w = state;
+    if (w->infer.pictures != NULL)
+        sv_pictures_cancel(w->infer.pictures);
     sv_job_cancel(w->infer.job);
 }
 
@@ -52,7 +60,19 @@ static void job_done(struct sv_job *job)
     sv_request_wake(w->req);
 }
 
-void sv_post_infer(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
+/* The request in either protocol's words. */
+static enum rt_status decode(enum sv_form form, const struct sv_model *m,
+                             const struct sv_request *req, struct sv_infer *out,
+                             struct rt_error *err)
+{
+    if (form != SV_FORM_V2)
+        return sv_predict_decode(m, req->body, req->body_len, out, err);
+    return sv_infer_decode(m, req->body, req->body_len,
+                           sv_request_header(req, "Inference-Header-Content-Length"), out, err);
+}
+
+static void post(struct sv_app *app, struct sv_request *req, const struct sv_target *target,
+                 enum sv_form form)
 {
     struct rt_error err;
     if (!sv_accepts_work(app, &req->response))
@@ -63,10 +83,7 @@ void sv_post_infer(struct sv_app *app, struct sv_request *req, const struct sv_t
     struct waiting *w = rt_zalloc(sizeof *w);
     uint64_t begun = sv_now_ns();
     enum rt_status s =
-        w != NULL ? sv_infer_decode(m, req->body, req->body_len,
-                                    sv_request_header(req, "Inference-Header-Content-Length"),
-                                    &w->infer, &err)
-                  : rt_fail_nomem(&err, sizeof *w);
+        w != NULL ? decode(form, m, req, &w->infer, &err) : rt_fail_nomem(&err, sizeof *w);
     if (s != RT_OK) {
         sv_reply_error(&req->response, &err);
         rt_free(w);
@@ -81,8 +98,20 @@ void sv_post_infer(struct sv_app *app, struct sv_request *req, const struct sv_t
     job->done = job_done;
     job->user = w;
     sv_request_sleep(req, &work, w);
-    if (sv_batcher_submit(job, &err) != RT_OK) {
+    if (w->infer.pictures != NULL) {
+        sv_pictures_start(w->infer.pictures, app->pool, (size_t)app->limits.max_pixels);
+    } else if (sv_batcher_submit(job, &err) != RT_OK) {
         job->error = err;
         sv_request_wake(req);
     }
+}
+
+void sv_post_infer(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
+{
+    post(app, req, target, SV_FORM_V2);
+}
+
+void sv_post_predict(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
+{
+    post(app, req, target, SV_FORM_ROWS);
 }

@@ -2,6 +2,7 @@
  * protocol's clients read. */
 #include "server/routes.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static void counter(struct sv_text *t, const char *name, const struct sv_counter *c)
@@ -162,22 +163,47 @@ static void write_outputs(struct sv_text *t, const struct sv_model *m)
     }
 }
 
-static void write_batching(struct sv_text *t, const struct sv_model *m)
+static void write_version_policy(struct sv_text *t, const struct sv_model_config *c)
 {
-    if (m->max_batch == 0)
+    sv_text_add(t, "\"version_policy\":");
+    switch (c->version_policy) {
+    case SV_VERSIONS_ALL:
+        sv_text_add(t, "{\"all\":{}}");
         return;
-    sv_text_printf(t,
-                   "\"dynamic_batching\":{\"preferred_batch_size\":[%d],"
-                   "\"max_queue_delay_microseconds\":%d,\"preserve_ordering\":false,"
-                   "\"priority_levels\":0,\"default_priority_level\":0,"
-                   "\"priority_queue_policy\":{},\"default_queue_policy\":{"
-                   "\"timeout_action\":\"REJECT\",\"default_timeout_microseconds\":0,"
-                   "\"allow_timeout_override\":true,\"max_queue_size\":%d}},",
-                   m->max_batch, m->config.max_queue_delay_us, m->config.max_queue_size);
+    case SV_VERSIONS_LATEST:
+        sv_text_printf(t, "{\"latest\":{\"num_versions\":%d}}", c->n_versions);
+        return;
+    case SV_VERSIONS_SPECIFIC:
+        sv_text_add(t, "{\"specific\":{\"versions\":[");
+        for (int i = 0; i < c->n_versions; i++)
+            sv_text_printf(t, "%s%lld", i > 0 ? "," : "", (long long)c->version[i]);
+        sv_text_add(t, "]}}");
+        return;
+    }
 }
 
-void sv_get_model_config(struct sv_app *app, struct sv_request *req,
-                         const struct sv_target *target)
+static void write_batching(struct sv_text *t, const struct sv_model *m)
+{
+    const struct sv_model_config *c = &m->config;
+    if (m->max_batch == 0)
+        return;
+    sv_text_add(t, "\"dynamic_batching\":{\"preferred_batch_size\":[");
+    for (int i = 0; i < c->n_preferred; i++)
+        sv_text_printf(t, "%s%d", i > 0 ? "," : "", c->preferred_batch_size[i]);
+    if (c->n_preferred == 0)
+        sv_text_int(t, m->max_batch);
+    sv_text_printf(t,
+                   "],\"max_queue_delay_microseconds\":%d,\"preserve_ordering\":false,"
+                   "\"priority_levels\":%d,\"default_priority_level\":%d,"
+                   "\"priority_queue_policy\":{},\"default_queue_policy\":{"
+                   "\"timeout_action\":\"%s\",\"default_timeout_microseconds\":%d,"
+                   "\"allow_timeout_override\":%s,\"max_queue_size\":%d}},",
+                   c->max_queue_delay_us, c->priority_levels, c->default_priority_level,
+                   c->timeout_action == SV_TIMEOUT_DELAY ? "DELAY" : "REJECT",
+                   c->default_timeout_us, c->fixed_timeout ? "false" : "true", c->max_queue_size);
+}
+
+void sv_get_model_config(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
 {
     struct sv_model *m = sv_find_model(app, target, &req->response);
     if (m == NULL)
@@ -186,10 +212,9 @@ void sv_get_model_config(struct sv_app *app, struct sv_request *req,
     const char *slash = strrchr(m->path, '/');
     sv_text_add(&t, "{\"name\":");
     sv_text_json_str(&t, m->name);
-    sv_text_printf(&t,
-                   ",\"platform\":\"convd_onnx\",\"backend\":\"convd\","
-                   "\"version_policy\":{\"all\":{}},\"max_batch_size\":%d,\"input\":[",
-                   m->max_batch);
+    sv_text_add(&t, ",\"platform\":\"convd_onnx\",\"backend\":\"convd\",");
+    write_version_policy(&t, &m->config);
+    sv_text_printf(&t, ",\"max_batch_size\":%d,\"input\":[", m->max_batch);
     write_inputs(&t, m);
     sv_text_add(&t, "],\"output\":[");
     write_outputs(&t, m);
@@ -198,8 +223,10 @@ void sv_get_model_config(struct sv_app *app, struct sv_request *req,
                     "\"output_pinned_memory\":{\"enable\":false},"
                     "\"gather_kernel_buffer_threshold\":0,\"eager_batching\":true},");
     write_batching(&t, m);
+    char instances[256 + 2];
+    snprintf(instances, sizeof instances, "%s_0", m->name);
     sv_text_add(&t, "\"instance_group\":[{\"name\":");
-    sv_text_json_str(&t, m->name);
+    sv_text_json_str(&t, instances);
     sv_text_printf(&t,
                    ",\"kind\":\"KIND_CPU\",\"count\":%d,\"gpus\":[],\"secondary_devices\":[],"
                    "\"profile\":[],\"passive\":false,\"host_policy\":\"\"}],"

@@ -46,8 +46,9 @@ void sv_get_server(struct sv_app *app, struct sv_request *req, const struct sv_t
     (void)target;
     sv_response_static(&req->response,
                        "{\"name\":\"" SV_NAME "\",\"version\":\"" SV_VERSION "\",\"extensions\":["
-                       "\"model_configuration\",\"binary_tensor_data\",\"parameters\","
-                       "\"statistics\"]}");
+                       "\"classification\",\"model_repository\",\"model_repository(unload_dependents)\","
+                       "\"schedule_policy\",\"model_configuration\",\"binary_tensor_data\","
+                       "\"parameters\",\"statistics\",\"logging\"]}");
 }
 
 /* The entries of one model (NULL: of all); false with an error in the response. */

@@ -1,157 +1,26 @@
-/* The `serve` command: options, signals, start and stop in order. */
+/* The `serve` command: signals, start and stop in order. */
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "server/app.h"
 #include "server/banner.h"
 #include "server/cli.h"
 #include "server/clock.h"
+#include "server/config_file.h"
 #include "server/file.h"
+#include "server/folder_watch.h"
 #include "server/http.h"
 #include "server/log.h"
 #include "server/routes.h"
+#include "server/serve_settings.h"
 
-struct settings {
-    const char *host;
-    int port;
-    int threads;
-    int max_batch;
-    int max_queue;
-    size_t max_body;
-    size_t max_pixels;
-    int max_connections;
-    int idle_timeout;
-    double drain_timeout;
-    bool exact;
-    int log_level;
-    int log_format;
-};
-
-#define AT(field) .offset = offsetof(struct settings, field)
-
-static const struct sv_option options[] = {
-    { .name = "host",
-      .type = SV_OPTION_STRING,
-      AT(host),
-      .value = "ADDRESS",
-      .help = "address or host name to listen on",
-      .none = "every address" },
-    { .name = "port",
-      .letter = 'p',
-      .type = SV_OPTION_INT,
-      AT(port),
-      .value = "N",
-      .help = "TCP port; 0 takes any that is free",
-      .min = 0,
-      .max = 65535 },
-    { .name = "threads",
-      .letter = 't',
-      .type = SV_OPTION_INT,
-      AT(threads),
-      .value = "N",
-      .help = "cores to compute with",
-      .min = 0,
-      .max = 1024,
-      .none = "what the machine or container allows" },
-    { .name = "max-batch",
-      .type = SV_OPTION_INT,
-      AT(max_batch),
-      .value = "N",
-      .help = "samples that a run may hold, for models whose config.json does not say",
-      .min = 1,
-      .max = 4096 },
-    { .name = "max-queue",
-      .type = SV_OPTION_INT,
-      AT(max_queue),
-      .value = "N",
-      .help = "requests that may wait for one model, likewise; more are refused with 503",
-      .min = 1,
-      .max = 1000000 },
-    { .name = "max-body",
-      .type = SV_OPTION_SIZE,
-      AT(max_body),
-      .value = "BYTES",
-      .help = "largest body of a request; larger ones are refused with 413",
-      .min = 1,
-      .max = 0x1p40 },
-    { .name = "max-pixels",
-      .type = SV_OPTION_SIZE,
-      AT(max_pixels),
-      .value = "N",
-      .help = "width times height that a picture may have",
-      .min = 1,
-      .max = 0x1p31 },
-    { .name = "max-connections",
-      .type = SV_OPTION_INT,
-      AT(max_connections),
-      .value = "N",
-      .help = "connections open at a time",
-      .min = 1,
-      .max = 1000000 },
-    { .name = "idle-timeout",
-      .type = SV_OPTION_INT,
-      AT(idle_timeout),
-      .value = "SECONDS",
-      .help = "how long a connection may rest",
-      .min = 1,
-      .max = 86400 },
-    { .name = "drain-timeout",
-      .type = SV_OPTION_SECONDS,
-      AT(drain_timeout),
-      .value = "SECONDS",
-      .help = "how long requests at work may take to finish after SIGTERM",
-      .min = 0,
-      .max = 86400 },
-    { .name = "exact",
-      .type = SV_OPTION_FLAG,
-      AT(exact),
-      .help = "use no algorithm that reorders sums" },
-    { .name = "log-level",
-      .type = SV_OPTION_CHOICE,
-      AT(log_level),
-      .choices = "debug|info|warn|error",
-      .help = "least important messages to write" },
-    { .name = "log-format",
-      .type = SV_OPTION_CHOICE,
-      AT(log_format),
-      .choices = "text|json",
-      .help = "of the lines on standard error" },
-    { .name = NULL },
-};
-
-static const struct sv_command command = {
-    .name = "serve",
-    .usage = "[PATH...]",
-    .summary =
-        "Loads models and answers predictions over HTTP until SIGTERM or SIGINT.\n"
-        "A PATH is an .onnx file, a folder of them, a folder NAME/ with a model.onnx, or one with\n"
-        "numbered versions NAME/1/model.onnx; config.json and labels.txt beside a model.onnx are\n"
-        "used. Without a PATH the bundled model, models/fashion, is served.",
-    .options = options,
-    .environment = true,
-    .epilogue = "SIGTERM or SIGINT: readiness goes false, requests at work are finished, exit 0.\n"
-                "A second one ends at once.\n\n"
-                "Example:\n"
-                "  convd serve model.onnx --port 8080",
-};
-
-static const struct settings defaults = {
-    .host = NULL,
-    .port = 8000,
-    .max_batch = 8,
-    .max_queue = 256,
-    .max_body = (size_t)64 << 20,
-    .max_pixels = SV_IMAGE_MAX_PIXELS,
-    .max_connections = 4096,
-    .idle_timeout = 75,
-    .drain_timeout = 30,
-    .log_level = SV_LOG_INFO,
-    .log_format = SV_LOG_TEXT,
-};
+/* Loads and unloads that may wait for one another. */
+#define CHANGES_WAITING 64
 
 /* The bundled model's folder: below that of the binary, below the one it was built in, or below
  * the current one. */
@@ -172,8 +41,29 @@ static bool bundled_model(char out[PATH_MAX])
     return sv_is_folder("models/fashion") && strcpy(out, "models/fashion") != NULL;
 }
 
+/* The paths to serve: arguments and --models. */
+struct paths {
+    int n;
+    const char **item;
+};
+
+static enum rt_status collect_paths(const struct sv_serve_settings *set,
+                                    const struct sv_arguments *args, struct paths *out,
+                                    struct rt_error *err)
+{
+    size_t n = (size_t)args->n + (size_t)set->models.n;
+    out->item = rt_alloc_array(n, sizeof *out->item);
+    if (out->item == NULL)
+        return rt_fail_nomem(err, n * sizeof *out->item);
+    for (int i = 0; i < args->n; i++)
+        out->item[out->n++] = args->item[i];
+    for (int i = 0; i < set->models.n; i++)
+        out->item[out->n++] = set->models.item[i];
+    return RT_OK;
+}
+
 /* Fails when a path holds nothing, or no model at all could be loaded. */
-static enum rt_status load_models(struct sv_registry *r, const struct sv_arguments *paths,
+static enum rt_status load_models(struct sv_registry *r, const struct paths *paths,
                                   struct rt_error *err)
 {
     enum rt_status s = RT_OK;
@@ -192,9 +82,28 @@ static enum rt_status load_models(struct sv_registry *r, const struct sv_argumen
     return s;
 }
 
+static void make_signals(sigset_t *set, bool with_hangup)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    if (with_hangup)
+        sigaddset(set, SIGHUP);
+}
+
 static void handle(void *context, struct sv_request *req)
 {
     sv_route(context, req);
+}
+
+static void answering(void *context, struct sv_request *req)
+{
+    sv_route_answering(context, req);
+}
+
+static void completed(void *context, struct sv_request *req)
+{
+    sv_route_completed(context, req);
 }
 
 /* Waits for requests at work to finish, timeout seconds at most or until another signal comes;
@@ -237,86 +146,239 @@ static int stop(struct sv_app *app, struct sv_http *http, const sigset_t *signal
     return 0;
 }
 
-/* Serves until a signal comes. */
-static enum rt_status serve(struct sv_app *app, const struct settings *set, const sigset_t *signals,
-                            int *status, struct rt_error *err)
+/* All that is made before serving, and read again on SIGHUP. */
+struct server {
+    const struct sv_serve_settings *set;
+    struct paths paths;
+    struct sv_app app;
+    struct sv_cores *cores;
+    struct sv_tls *tls;
+    struct sv_folder_watch *watch;
+    struct sv_task rescan;
+    atomic_bool rescanning;
+};
+
+static void rescan(struct sv_task *task)
 {
+    struct server *s = (struct server *)(void *)((char *)task - offsetof(struct server, rescan));
+    atomic_store(&s->rescanning, false); /* what changes from here on needs another one */
+    sv_registry_rescan(s->app.registry, true);
+}
+
+static void report(enum rt_status s, const struct rt_error *err)
+{
+    if (s != RT_OK)
+        sv_log(SV_LOG_ERROR, "%s; what was read before stays in use", err->text);
+}
+
+/* SIGHUP. */
+static void reload(struct server *s)
+{
+    struct rt_error err;
+    sv_log(SV_LOG_INFO, "SIGHUP: everything is read again");
+    if (s->tls != NULL)
+        report(sv_tls_reload(s->tls, &err), &err);
+    if (s->app.api_keys != NULL)
+        report(sv_keys_reload(s->app.api_keys, &err), &err);
+    if (s->app.control_keys != NULL)
+        report(sv_keys_reload(s->app.control_keys, &err), &err);
+    if (s->app.access_log != NULL)
+        report(sv_access_log_reopen(s->app.access_log, &err), &err);
+    if (!atomic_exchange(&s->rescanning, true) &&
+        sv_pool_submit(s->app.control, &s->rescan, &err) != RT_OK) {
+        atomic_store(&s->rescanning, false);
+        sv_log(SV_LOG_WARN, "the models are not looked at: %s", err.text);
+    }
+}
+
+/* Serves until a signal comes. */
+static enum rt_status serve(struct server *s, int *status, struct rt_error *err)
+{
+    const struct sv_serve_settings *set = s->set;
     const char *host = set->host != NULL ? set->host : "";
     const struct sv_http_options http_options = {
         .host = host,
         .port = set->port,
         .max_body = set->max_body,
         .max_connections = set->max_connections,
+        .max_connections_each = set->max_connections_each,
         .idle_timeout = set->idle_timeout,
+        .header_timeout = set->header_timeout,
+        .body_timeout = set->body_timeout,
+        .tls = s->tls,
+        .answering = answering,
+        .completed = completed,
         .handle = handle,
-        .context = app,
+        .context = &s->app,
     };
     struct sv_http *http;
-    enum rt_status s = sv_http_start(&http_options, &http, err);
-    if (s != RT_OK)
-        return s;
-    atomic_store(&app->ready, true);
-    sv_banner_address(app->registry, host, sv_http_port(http),
+    enum rt_status e = sv_http_start(&http_options, &http, err);
+    if (e != RT_OK)
+        return e;
+    s->app.http = http;
+    atomic_store(&s->app.ready, true);
+    sv_banner_address(s->app.registry, s->tls != NULL ? "https" : "http", host, sv_http_port(http),
                       set->log_format == SV_LOG_TEXT && set->log_level <= SV_LOG_INFO);
+    sigset_t all, ending;
+    make_signals(&all, true);
+    make_signals(&ending, false);
     int sig;
-    sigwait(signals, &sig);
-    *status = stop(app, http, signals, set->drain_timeout);
+    while (sigwait(&all, &sig) == 0 && sig == SIGHUP)
+        reload(s);
+    *status = stop(&s->app, http, &ending, set->drain_timeout);
     return RT_OK;
 }
 
-/* Makes what the server stands on, serves, and takes it down again. */
-static enum rt_status run(const struct settings *set, const struct sv_arguments *paths,
-                          const sigset_t *signals, int *status, struct rt_error *err)
+static enum rt_status check_settings(const struct sv_serve_settings *set, struct rt_error *err)
 {
+    if ((set->tls_cert != NULL) != (set->tls_key != NULL))
+        return rt_fail(err, RT_E_INVALID, "--tls-cert and --tls-key belong together");
+    for (int i = 0; i < set->cors.n; i++) {
+        const char *origin = set->cors.item[i];
+        bool good = strcmp(origin, "*") == 0 || (strstr(origin, "://") != NULL &&
+                                                 strchr(strstr(origin, "://") + 3, '/') == NULL);
+        if (!good || strlen(origin) >= SV_HEADER_VALUE)
+            return rt_fail(err, RT_E_INVALID,
+                           "--cors: '%s' is no origin, as https://example.org or *", origin);
+    }
+    return RT_OK;
+}
+
+/* As many files as the system lets this process have: every connection is one. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max < 1 << 20 ? files.rlim_max : 1 << 20;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static enum rt_status open_files(struct server *s, struct rt_error *err)
+{
+    const struct sv_serve_settings *set = s->set;
+    enum rt_status e = check_settings(set, err);
+    if (e == RT_OK && set->tls_cert != NULL)
+        e = sv_tls_create(set->tls_cert, set->tls_key, &s->tls, err);
+    if (e == RT_OK && set->api_keys != NULL)
+        e = sv_keys_create(set->api_keys, &s->app.api_keys, err);
+    if (e == RT_OK && set->control_keys != NULL)
+        e = sv_keys_create(set->control_keys, &s->app.control_keys, err);
+    if (e == RT_OK && set->access_log != NULL)
+        e = sv_access_log_open(set->access_log, &s->app.access_log, err);
+    return e;
+}
+
+static enum rt_status start(struct server *s, struct rt_error *err)
+{
+    const struct sv_serve_settings *set = s->set;
     int budget = set->threads > 0 ? set->threads : rt_cpu_budget();
-    struct sv_cores *cores = NULL;
-    struct sv_app app = {
-        .limits = { .max_body = set->max_body, .max_pixels = (int64_t)set->max_pixels },
-        .started = sv_now_ns(),
-    };
-    atomic_init(&app.ready, false);
-    enum rt_status s = sv_cores_create(budget, &cores, err);
-    if (s == RT_OK) {
+    enum rt_status e = sv_cores_create(budget, &s->cores, err);
+    if (e == RT_OK) {
         const struct sv_registry_options o = {
             .max_batch = set->max_batch,
             .max_queue = set->max_queue,
-            .cores = cores,
+            .queue_timeout_us = (int)(set->queue_timeout * 1e6),
+            .cores = s->cores,
             .max_pixels = set->max_pixels,
             .exact = set->exact,
+            .warm_up = true,
         };
-        s = sv_registry_create(&o, &app.registry, err);
+        e = sv_registry_create(&o, &s->app.registry, err);
     }
-    if (s == RT_OK)
-        s = load_models(app.registry, paths, err);
+    if (e == RT_OK)
+        e = load_models(s->app.registry, &s->paths, err);
+    if (e != RT_OK)
+        return e;
+    sv_banner_models(s->app.registry);
+    e = sv_pool_create(budget, set->max_queue, &s->app.pool, err);
+    if (e == RT_OK)
+        e = sv_pool_create(1, CHANGES_WAITING, &s->app.control, err);
+    if (e == RT_OK && set->watch)
+        e = sv_folder_watch_start(s->app.registry, s->paths.item, s->paths.n,
+                                  (uint64_t)(set->watch_interval * (double)SV_NS_PER_SECOND),
+                                  &s->watch, err);
+    return e;
+}
+
+/* Makes what the server stands on, serves, and takes it down again. */
+static enum rt_status run(const struct sv_serve_settings *set, const struct sv_arguments *args,
+                          int *status, struct rt_error *err)
+{
+    struct server s = {
+        .set = set,
+        .app = {
+            .limits = { .max_body = set->max_body, .max_pixels = (int64_t)set->max_pixels },
+            .started = sv_now_ns(),
+            .model_control = set->model_control,
+            .n_origins = set->cors.n,
+            .origin = set->cors.item,
+        },
+        .rescan = { .run = rescan },
+    };
+    atomic_init(&s.app.ready, false);
+    atomic_init(&s.rescanning, false);
+    raise_file_limit();
+    enum rt_status e = collect_paths(set, args, &s.paths, err);
+    if (e == RT_OK)
+        e = open_files(&s, err);
+    if (e == RT_OK)
+        e = start(&s, err);
+    if (e == RT_OK)
+        e = serve(&s, status, err);
+    sv_folder_watch_stop(s.watch);
+    sv_pool_destroy(s.app.control);
+    sv_pool_destroy(s.app.pool);
+    sv_registry_destroy(s.app.registry);
+    sv_cores_destroy(s.cores);
+    sv_access_log_close(s.app.access_log);
+    sv_keys_destroy(s.app.control_keys);
+    sv_keys_destroy(s.app.api_keys);
+    sv_tls_destroy(s.tls);
+    rt_free(s.paths.item);
+    return e;
+}
+
+/* Positional paths are settings like others: they are printed as such. */
+static enum rt_status print_config(struct sv_serve_settings *set, const struct sv_arguments *args,
+                                   struct rt_error *err)
+{
+    struct paths paths = { 0 };
+    enum rt_status s = collect_paths(set, args, &paths, err);
+    if (s == RT_OK && paths.n > SV_OPTION_LIST_MAX)
+        s = rt_fail(err, RT_E_LIMIT, "more than %d paths", SV_OPTION_LIST_MAX);
+    for (int i = 0; i < paths.n && s == RT_OK; i++)
+        set->models.item[i] = paths.item[i];
     if (s == RT_OK) {
-        sv_banner_models(app.registry);
-        s = sv_pool_create(budget, set->max_queue, &app.pool, err);
+        set->models.n = paths.n;
+        sv_config_file_print(&sv_serve_command, set, stdout);
     }
-    if (s == RT_OK)
-        s = serve(&app, set, signals, status, err);
-    sv_pool_destroy(app.pool);
-    sv_registry_destroy(app.registry);
-    sv_cores_destroy(cores);
+    rt_free(paths.item);
     return s;
 }
 
 int sv_serve_main(int argc, char **argv)
 {
-    struct settings set = defaults;
-    struct sv_arguments paths;
+    struct sv_serve_settings set = sv_serve_defaults;
+    struct sv_arguments args;
     struct rt_error err = { .status = RT_OK };
     int status = 0;
-    if (!sv_cli_begin(&command, argc, argv, &set, &paths, &status))
+    if (!sv_cli_begin(&sv_serve_command, argc, argv, &set, &args, &status))
         return status;
-    sv_log_set((enum sv_log_level)set.log_level, (enum sv_log_format)set.log_format);
-    /* Blocked here, so in every thread made from here on: only sigwait() sees them. */
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    if (run(&set, &paths, &signals, &status, &err) != RT_OK)
-        return sv_cli_fail(&command, &err);
+    enum rt_status s;
+    if (set.print_config) {
+        s = print_config(&set, &args, &err);
+    } else {
+        sv_log_set((enum sv_log_level)set.log_level, (enum sv_log_format)set.log_format);
+        /* Blocked here, so in every thread made from here on: only sigwait() sees them. */
+        sigset_t signals;
+        make_signals(&signals, true);
+        pthread_sigmask(SIG_BLOCK, &signals, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        s = run(&set, &args, &status, &err);
+    }
+    if (s != RT_OK)
+        status = sv_cli_fail(&sv_serve_command, &err);
+    rt_free(args.memory);
     return status;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/rt.h"
 #include "server/file.h"
@@ -226,6 +227,36 @@ enum rt_status sv_sources_find(const char *path, struct sv_sources *out, struct 
     }
     *out = list;
     return RT_OK;
+}
+
+/* FNV-1a. */
+static void mix(uint64_t *hash, const void *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        *hash = (*hash ^ ((const unsigned char *)bytes)[i]) * UINT64_C(0x100000001b3);
+}
+
+static void mix_file(uint64_t *hash, const char *path)
+{
+    struct stat st;
+    if (path == NULL || stat(path, &st) != 0) {
+        mix(hash, "", 1);
+        return;
+    }
+    const int64_t facts[] = { (int64_t)st.st_dev,          (int64_t)st.st_ino,
+                              (int64_t)st.st_size,         (int64_t)st.st_mtim.tv_sec,
+                              (int64_t)st.st_mtim.tv_nsec, (int64_t)st.st_ctim.tv_sec,
+                              (int64_t)st.st_ctim.tv_nsec };
+    mix(hash, facts, sizeof facts);
+}
+
+struct sv_stamp sv_source_stamp(const struct sv_source *source)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    mix_file(&hash, source->path);
+    mix_file(&hash, source->config);
+    mix_file(&hash, source->labels);
+    return (struct sv_stamp){ .value = hash | 1 };
 }
 
 void sv_sources_reset(struct sv_sources *s)

@@ -2,6 +2,7 @@
 #ifndef SERVER_SOURCES_H
 #define SERVER_SOURCES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/rt.h"
@@ -26,5 +27,12 @@ struct sv_sources {
  * be NULL. *out is written on RT_OK only. */
 enum rt_status sv_sources_find(const char *path, struct sv_sources *out, struct rt_error *err);
 void sv_sources_reset(struct sv_sources *s);
+
+/* What tells that the files of a source have changed: a number made of their sizes, times and
+ * identities. 0: not looked at yet. */
+struct sv_stamp {
+    uint64_t value;
+};
+struct sv_stamp sv_source_stamp(const struct sv_source *source);
 
 #endif

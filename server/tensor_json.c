@@ -98,8 +98,7 @@ static enum rt_status bad_element(const char *p, const char *end, enum rt_dtype 
 }
 
 enum rt_status sv_tensor_json_read(const char *text, size_t len, int depth, enum rt_dtype dtype,
-                                   void *dst, int64_t count, const char *name,
-                                   struct rt_error *err)
+                                   void *dst, int64_t count, const char *name, struct rt_error *err)
 {
     scan_element *scan = scanner[dtype];
     const char *p = text, *end = text + len;
@@ -153,6 +152,61 @@ closed:
     return RT_OK;
 }
 
+static enum rt_status ragged(const char *name, struct rt_error *err)
+{
+    return rt_fail(err, RT_E_INVALID,
+                   "input '%s': the arrays are not all of the same length at the same depth", name);
+}
+
+enum rt_status sv_tensor_json_shape(const char *text, size_t len, const char *name,
+                                    struct rt_shape *out, struct rt_error *err)
+{
+    const char *p = text, *end = text + len;
+    int64_t count[RT_MAX_RANK],
+        dim[RT_MAX_RANK];    /* of the arrays that are open; dim -1: not known */
+    int depth = 0, rank = 0; /* rank 0: not known */
+    for (;;) {
+        p += strspn(p, " \t\r\n,");
+        if (p >= end || *p == '\0')
+            return rt_fail(err, RT_E_INVALID, "input '%s': the array has no end", name);
+        if (*p == '[') {
+            if (rank != 0 && depth == rank)
+                return ragged(name, err);
+            if (depth == RT_MAX_RANK)
+                return rt_fail(err, RT_E_INVALID, "input '%s' has more than %d dimensions", name,
+                               RT_MAX_RANK);
+            if (rank == 0)
+                dim[depth] = -1;
+            count[depth++] = 0;
+            p++;
+            continue;
+        }
+        if (*p == ']') {
+            depth--;
+            if (rank == 0)
+                rank = depth + 1; /* an empty array is as deep as it gets */
+            if (dim[depth] >= 0 && dim[depth] != count[depth])
+                return ragged(name, err);
+            dim[depth] = count[depth];
+            p++;
+            if (depth == 0)
+                break;
+        } else {
+            if (*p == '"' || *p == '{')
+                return rt_fail(err, RT_E_INVALID, "input '%s': numbers are wanted, not %s", name,
+                               *p == '"' ? "strings" : "objects");
+            if (rank == 0)
+                rank = depth;
+            if (depth != rank)
+                return ragged(name, err);
+            p += strcspn(p, " \t\r\n,[]{}\"");
+        }
+        count[depth - 1]++;
+    }
+    *out = rt_shape_of(rank, dim);
+    return RT_OK;
+}
+
 static size_t print_element(char *to, const struct rt_tensor *t, int64_t i)
 {
     switch (t->dtype) {
@@ -198,4 +252,31 @@ void sv_tensor_json_write(struct sv_text *out, const struct rt_tensor *t)
         out->len += (size_t)(i > 0) + print_element(to, t, i);
     }
     sv_text_bytes(out, "]", 1);
+}
+
+/* The part of t below dimension d whose first element is number *i; moves *i behind it. */
+static void write_nested(struct sv_text *out, const struct rt_tensor *t, int d, int64_t *i)
+{
+    if (d == t->shape.rank) {
+        char *to = sv_text_reserve(out, SV_NUMBER_ROOM);
+        if (to != NULL)
+            out->len += print_element(to, t, *i);
+        ++*i;
+        return;
+    }
+    sv_text_bytes(out, "[", 1);
+    for (int64_t k = 0; k < t->shape.dim[d]; k++) {
+        if (k > 0)
+            sv_text_bytes(out, ",", 1);
+        write_nested(out, t, d + 1, i);
+    }
+    sv_text_bytes(out, "]", 1);
+}
+
+void sv_tensor_json_write_nested(struct sv_text *out, const struct rt_tensor *t, int64_t row)
+{
+    int64_t i = 0;
+    if (row >= 0)
+        i = rt_shape_numel(&t->shape) / t->shape.dim[0] * row;
+    write_nested(out, t, row >= 0 ? 1 : 0, &i);
 }

@@ -20,7 +20,15 @@ enum rt_status sv_tensor_json_read(const char *text, size_t len, int depth, enum
                                    void *dst, int64_t count, const char *name,
                                    struct rt_error *err);
 
+/* The shape that the nesting of the array text[0..len) gives, whose brackets are known to match.
+ * RT_E_INVALID: it is ragged, too deep for a tensor, or holds something else than numbers. What the
+ * numbers are, and commas, is for sv_tensor_json_read() to check. */
+enum rt_status sv_tensor_json_shape(const char *text, size_t len, const char *name,
+                                    struct rt_shape *out, struct rt_error *err);
+
 /* Writes the elements of t, flat. Its type must be one that sv_tensor_json_has(). */
 void sv_tensor_json_write(struct sv_text *out, const struct rt_tensor *t);
+/* The same nested by its shape. With row >= 0, only what dimension 0 holds there. */
+void sv_tensor_json_write_nested(struct sv_text *out, const struct rt_tensor *t, int64_t row);
 
 #endif

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -23,11 +24,11 @@ struct sv_watch {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t calm; /* n_prompt has become 0 */
-    int event; /* written to when the thread has something new to look at */
+    int event;           /* written to when the thread has something new to look at */
     bool stopping;
     int timeout; /* milliseconds the thread sleeps now; -1: until event is written to */
     struct sv_watched *head;
-    int n_prompt; /* of them that are not patient */
+    int n_prompt;        /* of them that are not patient */
     struct pollfd *poll; /* for the sweep; grows */
     int room;
     int n_lingering;
@@ -40,6 +41,18 @@ struct sv_watch {
 static void nudge(struct sv_watch *w)
 {
     eventfd_write(w->event, 1); /* cannot fail but by overflow, and then it is readable anyway */
+}
+
+/* Ends connections that are out of time: their owner then finds them closed. Holds the lock. */
+static void end_late(struct sv_watch *w, uint64_t now)
+{
+    for (struct sv_watched *one = w->head; one != NULL; one = one->next) {
+        uint64_t deadline = atomic_load_explicit(&one->deadline, memory_order_relaxed);
+        if (one->patient && deadline != 0 && deadline <= now) {
+            atomic_store_explicit(&one->deadline, 0, memory_order_relaxed);
+            shutdown(one->fd, SHUT_RDWR);
+        }
+    }
 }
 
 /* Tells those whose peer has closed. Holds the lock. Without memory the sweep is put off. */
@@ -133,6 +146,8 @@ static void *run(void *arg)
             continue;
         next_sweep = now + SWEEP_MS * NS_PER_MS;
         sweep(w, now >= next_patient);
+        if (now >= next_patient)
+            end_late(w, now);
         if (now >= next_patient)
             next_patient = now + PATIENT_MS * NS_PER_MS;
     }

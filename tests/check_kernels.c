@@ -126,15 +126,18 @@ static bool same(float a, float b)
 
 static void check_activation(const struct rt_kernels *k, enum rt_activation act)
 {
-    static const float special[] = { 0.0f,      -0.0f,    1e-42f, -1e-42f, 1e-30f,  -1e-30f, 88.0f,
-                                     -88.0f,    89.5f,    -89.5f, 104.0f,  -104.0f, 1e4f,    -1e4f,
-                                     3.0e38f,   -3.0e38f, NAN,    INFINITY, -INFINITY };
+    static const float special[] = { 0.0f,    -0.0f,    1e-42f, -1e-42f,  1e-30f,   -1e-30f, 88.0f,
+                                     -88.0f,  89.5f,    -89.5f, 104.0f,   -104.0f,  1e4f,    -1e4f,
+                                     3.0e38f, -3.0e38f, NAN,    INFINITY, -INFINITY };
     enum { SPECIAL = sizeof special / sizeof *special, N = 3000 };
     const float a = 0.2f, b = act == RT_ACT_SELU ? 1.05f : 0.5f;
     begin("%s %s", k->name, activation_name[act]);
     float *x = malloc(N * sizeof *x), *y = malloc(N * sizeof *y);
     for (int i = 0; i < N; i++)
-        x[i] = i < SPECIAL ? special[i] : noise() * (i % 3 == 0 ? 100.0f : i % 3 == 1 ? 8.0f : 1.0f);
+        x[i] = i < SPECIAL ? special[i]
+                           : noise() * (i % 3 == 0   ? 100.0f
+                                        : i % 3 == 1 ? 8.0f
+                                                     : 1.0f);
     k->activation[act](y, x, N, a, b);
     for (int i = 0; i < N; i++) {
         double want = activate(act, (double)x[i], (double)a, (double)b);
@@ -322,9 +325,9 @@ static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t block
                 for (size_t i = 0; i < kh; i++)
                     for (size_t j = 0; j < kw; j++)
                         for (size_t l = 0; l < (o + 1 < outer ? lanes : last_lanes); l++) {
-                            double product = (double)*wp * (double)x.at[p * m.x_pixel +
-                                                                       o * m.x_outer + i * m.x_kh +
-                                                                       j * m.x_kw + l];
+                            double product =
+                                (double)*wp * (double)x.at[p * m.x_pixel + o * m.x_outer +
+                                                           i * m.x_kh + j * m.x_kw + l];
                             sum += product;
                             size += fabs(product);
                             wp += width;
@@ -469,9 +472,13 @@ static void check_level_slots(const struct rt_kernels *k)
     check_depthwise(k);
 }
 
+/* In this order: each uses what the one before has. */
 #include "tests/check_conv.inc"
+
 #include "tests/check_conv_any.inc"
+
 #include "tests/check_products.inc"
+
 #include "tests/check_bench.inc"
 
 static void check_level_operators(const struct rt_kernels *k)

@@ -121,8 +121,7 @@ static void set_steps(struct subject *s, enum steps steps)
     struct rt_node *n = s->n;
     n->n_steps = 0;
     if (steps == STEPS_RELU)
-        n->step[n->n_steps++] =
-            (struct rt_step){ .kind = RT_STEP_ACTIVATION, .act = RT_ACT_RELU };
+        n->step[n->n_steps++] = (struct rt_step){ .kind = RT_STEP_ACTIVATION, .act = RT_ACT_RELU };
     if (steps == STEPS_REST)
         n->step[n->n_steps++] = (struct rt_step){ .kind = RT_STEP_PRELU, .scale = s->scale };
     if (steps == STEPS_ADD_CLIP || steps == STEPS_REST)
@@ -213,9 +212,8 @@ static void check_values(const struct subject *s, enum steps steps, int64_t samp
     for (int64_t i = 0; i < s->t.maps * pixels; i++)
         range = fmax(range, 2 * fabs(y[i]));
     for (int64_t i = 0; i < s->t.maps * pixels; i++) {
-        const double want =
-            apply_steps(steps, y[i], (double)s->scale[i / pixels],
-                        (double)s->residual[sample * s->t.maps * pixels + i]);
+        const double want = apply_steps(steps, y[i], (double)s->scale[i / pixels],
+                                        (double)s->residual[sample * s->t.maps * pixels + i]);
         CHECK(fabs((double)got[i] - want) <= TOLERANCE * range,
               "sample %lld map %lld at %lld,%lld is %g, want %g", (long long)sample,
               (long long)(i / pixels), (long long)(i % pixels / s->ow), (long long)(i % s->ow),
@@ -281,8 +279,8 @@ static void check_spread(float poison)
             const bool near = first && llabs(oh - row) <= 1 && llabs(ow - column) <= 1;
             const bool tile = first && llabs(oh / m * m * 2 + m - 1 - 2 * row) <= m + 1 &&
                               llabs(ow / m * m * 2 + m - 1 - 2 * column) <= m + 1;
-            CHECK(!near || !isfinite(y[i]), "output %lld,%lld is %g", (long long)oh,
-                  (long long)ow, (double)y[i]);
+            CHECK(!near || !isfinite(y[i]), "output %lld,%lld is %g", (long long)oh, (long long)ow,
+                  (double)y[i]);
             CHECK(tile || memcmp(&y[i], &clean[i], sizeof *y) == 0, "reaches output %lld,%lld",
                   (long long)oh, (long long)ow);
         }
@@ -295,10 +293,10 @@ static void check_spread(float poison)
 static void check_winograd(bool slow)
 {
     static const struct conv_case table[] = {
-        { 16, 8, 8, 16, 1, 1 },   { 1, 5, 5, 1, 1, 1 },     { 19, 7, 9, 17, 1, 1 },
-        { 8, 1, 1, 8, 1, 1 },     { 33, 3, 3, 50, 0, 0 },   { 24, 6, 4, 40, 2, 2 },
-        { 16, 4, 5, 8, 6, 6 },    { 20, 10, 11, 70, 0, 1 }, { 20, 10, 11, 9, 2, 0 },
-        { 100, 7, 7, 33, 1, 1 },  { 64, 14, 14, 24, 1, 1 },
+        { 16, 8, 8, 16, 1, 1 },  { 1, 5, 5, 1, 1, 1 },     { 19, 7, 9, 17, 1, 1 },
+        { 8, 1, 1, 8, 1, 1 },    { 33, 3, 3, 50, 0, 0 },   { 24, 6, 4, 40, 2, 2 },
+        { 16, 4, 5, 8, 6, 6 },   { 20, 10, 11, 70, 0, 1 }, { 20, 10, 11, 9, 2, 0 },
+        { 100, 7, 7, 33, 1, 1 }, { 64, 14, 14, 24, 1, 1 },
     };
     static const struct conv_case large[] = {
         { 72, 30, 33, 40, 1, 1 }, /* more tiles than a worker has room for */
@@ -413,15 +411,18 @@ static void bench_layer(const struct conv_case *layer, int64_t samples)
 static void bench(int64_t samples)
 {
     static const struct conv_case layer[] = {
-        { 64, 56, 56, 64, 1, 1 },   { 128, 28, 28, 128, 1, 1 }, { 256, 14, 14, 256, 1, 1 },
-        { 512, 7, 7, 512, 1, 1 },   { 64, 224, 224, 64, 1, 1 }, { 64, 112, 112, 128, 1, 1 },
+        { 64, 56, 56, 64, 1, 1 },     { 128, 28, 28, 128, 1, 1 }, { 256, 14, 14, 256, 1, 1 },
+        { 512, 7, 7, 512, 1, 1 },     { 64, 224, 224, 64, 1, 1 }, { 64, 112, 112, 128, 1, 1 },
         { 128, 112, 112, 128, 1, 1 }, { 128, 56, 56, 256, 1, 1 }, { 256, 56, 56, 256, 1, 1 },
-        { 256, 28, 28, 512, 1, 1 }, { 512, 28, 28, 512, 1, 1 }, { 512, 14, 14, 512, 1, 1 },
-        { 128, 56, 56, 32, 1, 1 },  { 128, 28, 28, 32, 1, 1 },  { 128, 14, 14, 32, 1, 1 },
-        { 128, 7, 7, 32, 1, 1 },    { 16, 55, 55, 64, 1, 1 },   { 32, 27, 27, 128, 1, 1 },
-        { 64, 13, 13, 256, 1, 1 },  { 96, 28, 28, 128, 1, 1 },  { 16, 28, 28, 32, 1, 1 },
-        { 160, 7, 7, 320, 1, 1 },   { 64, 35, 35, 96, 1, 1 },   { 16, 32, 32, 16, 1, 1 },
-        { 32, 16, 16, 32, 1, 1 },   { 64, 8, 8, 64, 1, 1 },
+        { 256, 28, 28, 512, 1, 1 },   { 512, 28, 28, 512, 1, 1 }, { 512, 14, 14, 512, 1, 1 },
+        { 128, 56, 56, 32, 1, 1 },    { 128, 28, 28, 32, 1, 1 },  { 128, 14, 14, 32, 1, 1 },
+        { 128, 7, 7, 32, 1, 1 },      { 16, 55, 55, 64, 1, 1 },   { 32, 27, 27, 128, 1, 1 },
+        { 64, 13, 13, 256, 1, 1 },    { 96, 28, 28, 128, 1, 1 },  { 16, 28, 28, 32, 1, 1 },
+        { 160, 7, 7, 320, 1, 1 },     { 64, 35, 35, 96, 1, 1 },   { 16, 32, 32, 16, 1, 1 },
+        { 32, 16, 16, 32, 1, 1 },     { 64, 8, 8, 64, 1, 1 },     { 8, 28, 28, 8, 1, 1 },
+        { 8, 56, 56, 16, 1, 1 },      { 16, 56, 56, 8, 1, 1 },    { 24, 14, 14, 24, 1, 1 },
+        { 192, 4, 4, 192, 1, 1 },     { 256, 2, 2, 256, 1, 1 },   { 128, 3, 3, 128, 1, 1 },
+        { 48, 5, 5, 48, 1, 1 },
     };
     for (size_t i = 0; i < sizeof layer / sizeof *layer; i++)
         bench_layer(&layer[i], samples);

@@ -2,6 +2,8 @@
  * models. */
 #include "tests/serving.h"
 
+#include "server/base64.h"
+#include "server/codec_classes.h"
 #include "server/json_cut.h"
 #include "server/multipart.h"
 #include "server/tensor_json.h"
@@ -13,8 +15,7 @@
 static enum rt_status read_floats(const char *text, float *dst, int64_t count, char *why)
 {
     struct rt_error err = { .text = "" };
-    enum rt_status s =
-        sv_tensor_json_read(text, strlen(text), 3, RT_FLOAT, dst, count, "x", &err);
+    enum rt_status s = sv_tensor_json_read(text, strlen(text), 3, RT_FLOAT, dst, count, "x", &err);
     strcpy(why, err.text);
     return s;
 }
@@ -23,8 +24,12 @@ static void test_read_good(void **state)
 {
     (void)state;
     static const char *const text[] = {
-        "[1,2,3,4,5,6]", "[[1,2,3],[4,5,6]]", "[[[1],[2]],[[3],[4]],[[5],[6]]]",
-        " [ 1 ,\n2,\t3, [4 , 5 ],[ ], 6\r\n]", "[1.0,20e-1,0.3e1,4,5,6]", "[[[]],1,[2,3],[[4]],5,[6]]",
+        "[1,2,3,4,5,6]",
+        "[[1,2,3],[4,5,6]]",
+        "[[[1],[2]],[[3],[4]],[[5],[6]]]",
+        " [ 1 ,\n2,\t3, [4 , 5 ],[ ], 6\r\n]",
+        "[1.0,20e-1,0.3e1,4,5,6]",
+        "[[[]],1,[2,3],[[4]],5,[6]]",
     };
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
         char why[2048], trimmed[128];
@@ -151,8 +156,10 @@ static void test_cut(void **state)
         { "{\"inputs\":{\"data\":[1]}}", "{\"inputs\":{\"data\":[1]}}", 0 },
         { "{\"inputs\":[[{\"data\":[1]}]]}", "{\"inputs\":[[{\"data\":[1]}]]}", 0 },
         { "{\"inputs\":[{\"x\":{\"data\":[1]}}]}", "{\"inputs\":[{\"x\":{\"data\":[1]}}]}", 0 },
-        { "{\"a\":\"inputs\",\"b\":[{\"data\":[1]}]}", "{\"a\":\"inputs\",\"b\":[{\"data\":[1]}]}", 0 },
-        { "{\"inputs\":[{\"x\":\"data\",\"y\":[1]}]}", "{\"inputs\":[{\"x\":\"data\",\"y\":[1]}]}", 0 },
+        { "{\"a\":\"inputs\",\"b\":[{\"data\":[1]}]}", "{\"a\":\"inputs\",\"b\":[{\"data\":[1]}]}",
+          0 },
+        { "{\"inputs\":[{\"x\":\"data\",\"y\":[1]}]}", "{\"inputs\":[{\"x\":\"data\",\"y\":[1]}]}",
+          0 },
         { "{\"outputs\":[{\"data\":[1]}]}", "{\"outputs\":[{\"data\":[1]}]}", 0 },
         { "[{\"data\":[1]}]", "[{\"data\":[1]}]", 0 },
         { "", "", 0 },
@@ -393,7 +400,8 @@ static const struct {
     { "one", X("\"shape\":[3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), "got [3]" },
     { "one", X("\"shape\":[],\"datatype\":\"FP32\",\"data\":[1]"),
       "input 'x' has no shape but model requires batch dimension for 'one'" },
-    { "one", X("\"shape\":[0,3],\"datatype\":\"FP32\",\"data\":[]"), "batch dimension must be >= 1" },
+    { "one", X("\"shape\":[0,3],\"datatype\":\"FP32\",\"data\":[]"),
+      "batch dimension must be >= 1" },
     { "one", X("\"shape\":[4611686018427387904,3],\"datatype\":\"FP32\",\"data\":[]"), "batch" },
     { "one", X("\"shape\":[2000000000,3],\"datatype\":\"FP32\",\"data\":[1]"), "fewer than" },
     { "one", X("\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1.5,2.5]"), "has 2 elements" },
@@ -403,7 +411,8 @@ static const struct {
       "unexpected size for input 'x', expecting 12 additional bytes for model 'one'" },
     { "one", X("\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":-1}"),
       "binary_data_size" },
-    { "one", "{\"inputs\":[{\"name\":\"y\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}]}",
+    { "one",
+      "{\"inputs\":[{\"name\":\"y\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}]}",
       "unexpected inference input 'y' for model 'one'" },
     { "one",
       "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}],"
@@ -413,6 +422,10 @@ static const struct {
       "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}],"
       "\"outputs\":[{\"name\":\"x_out\"},{\"name\":\"x_out\"}]}",
       "output 'x_out' already exists in request" },
+    { "one",
+      "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}],"
+      "\"outputs\":[{\"name\":\"x_out\",\"parameters\":{\"classification\":-1}}]}",
+      "'classification' of output 'x_out' must not be negative" },
     { "two", "{\"inputs\":[" A "]}", "missing required input(s) ['b']" },
     { "two", "{\"inputs\":[" A "," A "]}", "input 'a' already exists in request" },
     { "two",
@@ -575,7 +588,8 @@ static void test_encode(void **state)
     in.job->out = out;
     struct sv_text t = { 0 };
     size_t json_len;
-    sv_infer_encode(&in, &t, &json_len);
+    struct rt_error err = { .text = "" };
+    assert_int_equal(sv_infer_encode(&in, &t, &json_len, &err), RT_OK);
     in.job->out = own;
     static const char wanted[] =
         "{\"id\":\"a\\\"b\",\"model_name\":\"two\",\"model_version\":\"1\",\"outputs\":["
@@ -591,17 +605,206 @@ static void test_encode(void **state)
     sv_infer_reset(&in);
 }
 
+/* The same for a :predict request, in each of its forms. */
+static void test_predict_without_memory(void **state)
+{
+    (void)state;
+    static const char *const body[] = {
+        "{\"instances\":[{\"a\":[1,2],\"b\":[3]},{\"b\":[4],\"a\":[5,6]}]}",
+        "{\"inputs\":{\"a\":[[1,2],[5,6]],\"b\":[[3],[4]]}}",
+    };
+    struct sv_model *m = find("two");
+    for (size_t i = 0; i < sizeof body / sizeof body[0]; i++) {
+        long before = rt_mem_live(), after = 0;
+        enum rt_status s;
+        do {
+            struct sv_infer in = { 0 };
+            struct rt_error err = { .text = "" };
+            rt_mem_fail(after++);
+            s = sv_predict_decode(m, body[i], strlen(body[i]), &in, &err);
+            rt_mem_fail(-1);
+            if (s != RT_OK && s != RT_E_NOMEM)
+                fail_msg("allocation %ld: status %d, %s", after - 1, (int)s, err.text);
+            if (s == RT_OK) {
+                assert_int_equal(in.job->n, 2);
+                assert_true(((const float *)in.job->in[0].data)[2] == 5);
+                assert_true(((const float *)in.job->in[1].data)[1] == 4);
+            }
+            sv_infer_reset(&in);
+            assert_int_equal(rt_mem_live(), before);
+        } while (s != RT_OK && after < 1000);
+        assert_int_equal(s, RT_OK);
+    }
+    sv_model_release(m);
+}
+
+/* However a body is cut off or garbled: an error or a request, and nothing read behind its end. */
+static void test_predict_garbled(void **state)
+{
+    (void)state;
+    static const char body[] = "{\"instances\":[{\"a\":[1,2],\"b\":[3]},{\"b\":[4],\"a\":[5,6]}],"
+                               "\"signature_name\":\"s\\\"\"}";
+    static const char junk[] = "{}[]\",:\\1 x";
+    const size_t len = sizeof body - 1;
+    struct sv_model *m = find("two");
+    for (size_t at = 0; at <= len; at++)
+        for (size_t j = 0; j < sizeof junk; j++) {
+            struct sv_infer in = { 0 };
+            struct rt_error err;
+            const size_t n = j == sizeof junk - 1 ? at : len;
+            char *copy = malloc(n + 1);
+            assert_non_null(copy);
+            memcpy(copy, body, n);
+            copy[n] = '\0';
+            if (at < n)
+                copy[at] = junk[j];
+            enum rt_status s = sv_predict_decode(m, copy, n, &in, &err);
+            if (s == RT_OK)
+                sv_infer_reset(&in);
+            else
+                assert_int_equal(s, RT_E_INVALID);
+            free(copy);
+        }
+    sv_model_release(m);
+}
+
+static void test_base64(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *wanted; /* wanted NULL: refused */
+    } text[] = {
+        { "", "" },           { "Zg==", "f" },      { "Zm8=", "fo" },
+        { "Zm9v", "foo" },    { "Zg", "f" },        { "Zm8", "fo" },
+        { "Pz8/", "\?\?\?" }, { "Pz8_", "\?\?\?" }, { "Pz8\\/", "\?\?\?" },
+        { "Z", NULL },        { "Zg=", NULL },      { "Zm9v=", NULL },
+        { "Zg===", NULL },    { "Zg==Zg", NULL },   { "Zm 9", NULL },
+        { "====", NULL },     { "Zm\\n", NULL },
+    };
+    for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
+        unsigned char out[16];
+        size_t n = 0;
+        bool good = sv_base64_decode(text[i].text, strlen(text[i].text), out, &n);
+        if (good != (text[i].wanted != NULL) ||
+            (good && (n != strlen(text[i].wanted) || memcmp(out, text[i].wanted, n) != 0)))
+            fail_msg("'%s': %d, %zu bytes", text[i].text, good, n);
+    }
+}
+
+/* The k best of n values of a type, as one JSON array; batched in rows of two. */
+static void check_classes(enum rt_dtype dtype, const void *data, int64_t n, bool batched, int64_t k,
+                          const struct sv_labels *labels, const char *wanted)
+{
+    struct rt_shape shape = rt_shape_of(batched ? 2 : 1, (int64_t[]){ batched ? n / 2 : n, 2 });
+    struct rt_tensor t = { dtype, shape, (void *)(uintptr_t)data };
+    struct sv_text strings = { 0 }, json = { 0 };
+    struct rt_error err = { .text = "" };
+    if (sv_classes_write(&t, batched, k, labels, "y", &strings, &shape, &err) != RT_OK)
+        fail_msg("%s", err.text);
+    sv_classes_json(strings.p, strings.len, &json);
+    if (json.len != strlen(wanted) || memcmp(json.p, wanted, json.len) != 0)
+        fail_msg("%.*s, not %s", (int)json.len, json.p, wanted);
+    const int64_t each = batched ? 2 : n;
+    assert_int_equal(shape.rank, batched ? 2 : 1);
+    assert_int_equal(shape.dim[shape.rank - 1], k < each ? k : each);
+    sv_text_reset(&strings);
+    sv_text_reset(&json);
+}
+
+static void test_classes(void **state)
+{
+    (void)state;
+    static const float f[] = { 0.5f, NAN, 2, -INFINITY, 2, INFINITY };
+    static const uint64_t u[] = { UINT64_MAX - 1, 0, UINT64_MAX };
+    static const int64_t i[] = { INT64_MIN, INT64_MAX - 1, INT64_MAX, -1 };
+    static const uint8_t b[] = { 1, 3, 2, 2 };
+    static const double d[] = { 1e300 };
+    char quoted[] = "a\"b", none[] = "", plain[] = "c";
+    char *names[] = { quoted, none, plain };
+    const struct sv_labels labels = { .n = 3, .label = names };
+    check_classes(RT_FLOAT, f, 6, false, 3, NULL, "[\"inf:5\",\"2.000000:2\",\"2.000000:4\"]");
+    check_classes(RT_FLOAT, f, 6, false, 99, NULL,
+                  "[\"inf:5\",\"2.000000:2\",\"2.000000:4\",\"0.500000:0\",\"-inf:3\",\"nan:1\"]");
+    check_classes(RT_UINT64, u, 3, false, 2, NULL,
+                  "[\"18446744073709551615:2\",\"18446744073709551614:0\"]");
+    check_classes(RT_INT64, i, 4, true, 1, NULL,
+                  "[\"9223372036854775806:1\",\"9223372036854775807:0\"]");
+    check_classes(RT_UINT8, b, 4, true, 2, NULL, "[\"3:1\",\"1:0\",\"2:0\",\"2:1\"]");
+    check_classes(RT_UINT8, b, 3, false, 3, &labels, "[\"3:1\",\"2:2:c\",\"1:0:a\\\"b\"]");
+    check_classes(RT_FLOAT, f, 0, false, 3, NULL, "[]");
+    struct sv_text strings = { 0 };
+    struct rt_shape shape;
+    struct rt_error err;
+    struct rt_tensor t = { RT_DOUBLE, rt_shape_of(1, (int64_t[]){ 1 }), (void *)(uintptr_t)d };
+    assert_int_equal(sv_classes_write(&t, false, 1, NULL, "y", &strings, &shape, &err), RT_OK);
+    assert_int_equal(strings.len, 4 + strings.p[0] + (strings.p[1] << 8));
+    sv_text_reset(&strings);
+    t.shape.dim[0] = SV_CLASSES_FROM + 1;
+    assert_int_equal(sv_classes_write(&t, false, 1, NULL, "y", &strings, &shape, &err),
+                     RT_E_INVALID);
+    assert_non_null(strstr(err.text, "classification output tensor too large"));
+    assert_false(sv_classes_has(RT_FLOAT16));
+    assert_false(sv_classes_has(RT_BOOL));
+}
+
+/* The order is that of a stable sort, whatever the values. */
+static void test_classes_order(void **state)
+{
+    (void)state;
+    int32_t x[200];
+    uint32_t seed = 1;
+    for (int round = 0; round < 200; round++) {
+        int n = 1 + round % 200;
+        for (int k = 0; k < n; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            x[k] = (int32_t)(seed >> 24) % (1 + round % 17);
+        }
+        struct rt_tensor t = { RT_INT32, rt_shape_of(1, (int64_t[]){ n }), x };
+        struct rt_shape shape;
+        struct rt_error err;
+        struct sv_text strings = { 0 };
+        const int k = 1 + (int)(seed >> 20) % n;
+        assert_int_equal(sv_classes_write(&t, false, k, NULL, "y", &strings, &shape, &err), RT_OK);
+        int last = -1, seen = 0;
+        sv_text_bytes(&strings, "", 1); /* for sscanf */
+        for (size_t at = 0; at + 1 < strings.len; at += 4 + (size_t)strings.p[at], seen++) {
+            int value, index, larger = 0;
+            assert_int_equal(sscanf(strings.p + at + 4, "%d:%d", &value, &index), 2);
+            assert_int_equal(x[index], value);
+            assert_true(last < 0 || x[last] > value || (x[last] == value && last < index));
+            last = index;
+            for (int j = 0; j < n; j++)
+                larger += x[j] > value || (x[j] == value && j < index);
+            assert_int_equal(larger, seen);
+        }
+        assert_int_equal(seen, k);
+        sv_text_reset(&strings);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read_good),     cmocka_unit_test(test_read_bad),
-        cmocka_unit_test(test_read_depth),    cmocka_unit_test(test_read_types),
-        cmocka_unit_test(test_cut),           cmocka_unit_test(test_cut_bad),
-        cmocka_unit_test(test_strings),       cmocka_unit_test(test_multipart),
-        cmocka_unit_test(test_decode_bad),    cmocka_unit_test(test_decode_without_memory),
-        cmocka_unit_test(test_decode_good),   cmocka_unit_test(test_decode_binary),
-        cmocka_unit_test(test_decode_raw),    cmocka_unit_test(test_header_length),
+        cmocka_unit_test(test_read_good),
+        cmocka_unit_test(test_read_bad),
+        cmocka_unit_test(test_read_depth),
+        cmocka_unit_test(test_read_types),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_cut_bad),
+        cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_multipart),
+        cmocka_unit_test(test_decode_bad),
+        cmocka_unit_test(test_decode_without_memory),
+        cmocka_unit_test(test_decode_good),
+        cmocka_unit_test(test_decode_binary),
+        cmocka_unit_test(test_decode_raw),
+        cmocka_unit_test(test_header_length),
         cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_classes_order),
+        cmocka_unit_test(test_predict_without_memory),
+        cmocka_unit_test(test_predict_garbled),
+        cmocka_unit_test(test_base64),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
+#include "server/config_file.h"
 #include "server/file.h"
 #include "server/model.h"
 #include "server/model_config.h"
@@ -63,6 +65,78 @@ static void reads_everything(void **state)
     assert_int_equal(c.labels.n, 2);
     assert_string_equal(sv_labels_get(&c.labels, 1), "b");
     sv_model_config_reset(&c);
+}
+
+static void reads_how_to_queue(void **state)
+{
+    (void)state;
+    struct sv_model_config c;
+    struct rt_error err = { 0 };
+    const char *text =
+        "{\"version_policy\": {\"specific\": {\"versions\": [3, 1]}}, \"priority_levels\": 4,"
+        "\"preferred_batch_size\": [8, 2, 8], \"warmup\": 3, \"queue_policy\":"
+        " {\"timeout_action\": \"delay\", \"default_timeout_us\": 7,"
+        "  \"allow_timeout_override\": false}}";
+    assert_int_equal(parse(text, &c, &err), RT_OK);
+    assert_int_equal(c.version_policy, SV_VERSIONS_SPECIFIC);
+    assert_int_equal(c.n_versions, 2);
+    assert_int_equal(c.version[0] * 10 + c.version[1], 31);
+    assert_int_equal(c.priority_levels, 4);
+    assert_int_equal(c.default_priority_level, 2);
+    assert_int_equal(c.n_preferred, 2);
+    assert_int_equal(c.preferred_batch_size[0] * 10 + c.preferred_batch_size[1], 28);
+    assert_int_equal(c.timeout_action, SV_TIMEOUT_DELAY);
+    assert_int_equal(c.default_timeout_us, 7);
+    assert_true(c.fixed_timeout);
+    assert_int_equal(c.warmup, 3);
+    sv_model_config_reset(&c);
+    assert_int_equal(parse("{\"version_policy\": {\"latest\": {}}, \"warmup\": 0}", &c, &err),
+                     RT_OK);
+    assert_int_equal(c.version_policy, SV_VERSIONS_LATEST);
+    assert_int_equal(c.n_versions, 1);
+    assert_int_equal(c.warmup, -1);
+    sv_model_config_reset(&c);
+}
+
+/* Whether the parser knows the key. */
+static bool has_key(const char *path)
+{
+    const char *key;
+    for (int i = 0; (key = sv_model_config_key(i)) != NULL; i++)
+        if (strcmp(key, path) == 0)
+            return true;
+    return false;
+}
+
+/* Counts the properties of a schema and of those inside of it; each has to be a key. */
+static int count_properties(const json_t *schema, const char *prefix)
+{
+    const char *name;
+    json_t *inner;
+    int n = 0;
+    json_object_foreach(json_object_get(schema, "properties"), name, inner)
+    {
+        char path[128];
+        snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", name);
+        if (!has_key(path))
+            fail_msg("the schema has '%s', the parser does not", path);
+        n += 1 + count_properties(inner, path);
+    }
+    return n;
+}
+
+static void schema_lists_the_same_keys(void **state)
+{
+    (void)state;
+    json_error_t why;
+    json_t *schema = json_load_file("server/model_config.schema.json", 0, &why);
+    if (schema == NULL)
+        fail_msg("%s: line %d: %s", why.source, why.line, why.text);
+    int n = 0;
+    while (sv_model_config_key(n) != NULL)
+        n++;
+    assert_int_equal(count_properties(schema, ""), n);
+    json_decref(schema);
 }
 
 static void messages_name_the_field(void **state)
@@ -499,6 +573,81 @@ static void environment(void **state)
     unsetenv("CONVD_NUMBER");
 }
 
+/* Defaults, then the file, then the environment, then the command line. */
+static void settings_file(void **state)
+{
+    (void)state;
+    static const char path[] = "/tmp/convd-test-settings.json";
+    static const char text[] = "{\"number\": 5, \"max_size\": \"3K\", \"time\": 0.5,"
+                               "\"choice\": \"three\", \"switched_on\": true, \"word\": \"w\","
+                               "\"list\": [\"a\", \"b\"]}";
+    static const char *const bad[][2] = {
+        { "[]", ": expected an object" },
+        { "{\"numbr\": 1}", ": unknown key \"numbr\"; did you mean \"number\"?" },
+        { "{\"number\": 9}", ": number: must be between -3 and 7, got 9" },
+        { "{\"number\": true}", ": number: true and false are for switches" },
+        { "{\"flag\": 1}", ": flag: expected true or false" },
+        { "{\"list\": [1]}", ": list: element 0 is not a string" },
+        { "{\"word\": 1}", ": word: expected a string" },
+        { "{\"number\": ", ": line 1, column 11: " },
+    };
+    struct sv_command with_file = command;
+    with_file.file = "word";
+    struct settings set = { 0 };
+    struct sv_arguments rest;
+    struct rt_error err;
+    assert_int_equal(sv_file_write(path, text, strlen(text), NULL), RT_OK);
+    char option[] = "--word", file[sizeof path], number[] = "--number=2", list[] = "--list=c";
+    strcpy(file, path);
+    char *argv[] = { option, file, number, list };
+    setenv("CONVD_TIME", "2s", 1);
+    setenv("CONVD_NUMBER", "3", 1);
+    assert_int_equal(sv_options_parse(&with_file, 4, argv, &set, &rest, &err), RT_OK);
+    assert_int_equal(set.number, 2);
+    assert_true(set.seconds == 2);
+    assert_int_equal(set.size, 3072);
+    assert_int_equal(set.choice, 2);
+    assert_true(set.on);
+    assert_int_equal(set.list.n, 1);
+    assert_string_equal(set.list.item[0], "c");
+    rt_free(rest.memory);
+    unsetenv("CONVD_TIME");
+    unsetenv("CONVD_NUMBER");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        void *memory;
+        assert_int_equal(sv_file_write(path, bad[i][0], strlen(bad[i][0]), NULL), RT_OK);
+        assert_int_equal(sv_config_file_read(&command, path, &set, &memory, &err), RT_E_INVALID);
+        if (strstr(err.text, bad[i][1]) == NULL)
+            fail_msg("'%s' gave: %s", bad[i][0], err.text);
+    }
+    remove(path);
+}
+
+/* What is printed reads back as the same. */
+static void settings_printed(void **state)
+{
+    (void)state;
+    static const char path[] = "/tmp/convd-test-settings.json";
+    const struct settings set = { .on = true, .size = 5 << 20, .seconds = 0.1, .choice = 1,
+                                  .word = "a \"b\"", .number = -2,
+                                  .list = { .n = 2, .item = { "x", "y" } } };
+    struct settings read = { 0 };
+    void *memory;
+    FILE *f = fopen(path, "w");
+    sv_config_file_print(&command, &set, f);
+    fclose(f);
+    assert_int_equal(sv_config_file_read(&command, path, &read, &memory, NULL), RT_OK);
+    assert_int_equal(read.number, -2);
+    assert_int_equal(read.size, 5 << 20);
+    assert_true(read.seconds == 0.1 && read.on && !read.flag);
+    assert_int_equal(read.choice, 1);
+    assert_string_equal(read.word, "a \"b\"");
+    assert_int_equal(read.list.n, 2);
+    assert_string_equal(read.list.item[1], "y");
+    rt_free(memory);
+    remove(path);
+}
+
 static void help_shows_defaults(void **state)
 {
     (void)state;
@@ -521,6 +670,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_everything),
+        cmocka_unit_test(reads_how_to_queue),
+        cmocka_unit_test(schema_lists_the_same_keys),
         cmocka_unit_test(messages_name_the_field),
         cmocka_unit_test(config_out_of_memory),
         cmocka_unit_test(labels),
@@ -529,6 +680,8 @@ int main(void)
         cmocka_unit_test(config_goes_over_what_is_derived),
         cmocka_unit_test(command_lines),
         cmocka_unit_test(environment),
+        cmocka_unit_test(settings_file),
+        cmocka_unit_test(settings_printed),
         cmocka_unit_test(help_shows_defaults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,20 +72,57 @@ static void test_scan_known(void **state)
 {
     (void)state;
     static const char *const text[] = {
-        "0", "-0", "0.0", "1", "-1", "0.1", "123456789", "1e0", "1E+2", "1e-2", "0e999999999999",
-        "16777217", "16777219", "9007199254740993", "3.4028235e38", "3.4028236e38", "1e39", "-1e39",
-        "3.402823466385288598e38", "3.4028235677973366e38", "3.4028235677973367e38",
-        "1.1754943508222875e-38", "1.1754942e-38", "1e-45", "7e-46", "7.1e-46", "1e-50", "1e-400",
-        "1.7976931348623157e308", "1.7976931348623159e308", "1e400", "4.9e-324", "2e-324",
+        "0",
+        "-0",
+        "0.0",
+        "1",
+        "-1",
+        "0.1",
+        "123456789",
+        "1e0",
+        "1E+2",
+        "1e-2",
+        "0e999999999999",
+        "16777217",
+        "16777219",
+        "9007199254740993",
+        "3.4028235e38",
+        "3.4028236e38",
+        "1e39",
+        "-1e39",
+        "3.402823466385288598e38",
+        "3.4028235677973366e38",
+        "3.4028235677973367e38",
+        "1.1754943508222875e-38",
+        "1.1754942e-38",
+        "1e-45",
+        "7e-46",
+        "7.1e-46",
+        "1e-50",
+        "1e-400",
+        "1.7976931348623157e308",
+        "1.7976931348623159e308",
+        "1e400",
+        "4.9e-324",
+        "2e-324",
         "0.000000000000000000000000000000000000000000000000000000001",
         "100000000000000000000000000000000000000000000000000000000",
-        "18446744073709551615", "18446744073709551616", "99999999999999999999",
-        "0.99999999999999999999999999999999999999", "1.00000000000000000000000000000000000001",
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999",
+        "0.99999999999999999999999999999999999999",
+        "1.00000000000000000000000000000000000001",
         /* the middle between two floats, and a little off */
-        "1.000000059604644775390625", "1.000000059604644775390624999",
+        "1.000000059604644775390625",
+        "1.000000059604644775390624999",
         "1.00000005960464477539062500000000000000000000000000000000000000000000001",
-        "1.00000017881393432617187500", "8388608.5", "8388609.5", "8388609.50000000000000000001",
-        "5e-324", "1e-5000000000", "123e5000000000",
+        "1.00000017881393432617187500",
+        "8388608.5",
+        "8388609.5",
+        "8388609.50000000000000000001",
+        "5e-324",
+        "1e-5000000000",
+        "123e5000000000",
     };
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
         check_scan(text[i]);
@@ -109,8 +146,7 @@ static void test_scan_random(void **state)
         check_scan(text);
         /* halfway between f and the next float, exactly */
         if (fabsf(f) > 1e-30f && fabsf(f) < 1e30f) {
-            snprintf(text, sizeof text, "%.60g",
-                     ((double)f + (double)nextafterf(f, INFINITY)) / 2);
+            snprintf(text, sizeof text, "%.60g", ((double)f + (double)nextafterf(f, INFINITY)) / 2);
             check_scan(text);
         }
     }
@@ -152,9 +188,9 @@ static void test_scan_words(void **state)
     assert_non_null(sv_scan_double("-Infinity]", &d, &fault));
     assert_true(isinf(d) && d < 0);
     static const char *const wrong[] = {
-        "",     "-",    "+1",   ".5",  "1.",   "1.e5", "01",  "-01", "1e",       "1e+",  "e5",
-        "nan",  "NAN",  "-NaN", "inf", "Inf",  "0x10", "--1", "\"1\"", "Infinit", "true", "null",
-        "1.-5", "1e.5", "00",   " 1",
+        "",      "-",       "+1",   ".5",   "1.",   "1.e5", "01",  "-01",  "1e",
+        "1e+",   "e5",      "nan",  "NAN",  "-NaN", "inf",  "Inf", "0x10", "--1",
+        "\"1\"", "Infinit", "true", "null", "1.-5", "1e.5", "00",  " 1",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         const char *after = sv_scan_float(wrong[i], &f, &fault);
@@ -284,8 +320,7 @@ static void check_print(float v)
     char buf[SV_NUMBER_ROOM + 1], shorter[40];
     buf[sv_print_float(buf, v)] = '\0';
     if (!same_float(strtof(buf, NULL), v))
-        fail_msg("%a printed as %s reads back as %a", (double)v, buf,
-                 (double)strtof(buf, NULL));
+        fail_msg("%a printed as %s reads back as %a", (double)v, buf, (double)strtof(buf, NULL));
     int n = count_digits(buf);
     if (n > 1) {
         snprintf(shorter, sizeof shorter, "%.*e", n - 2, (double)v);
@@ -344,10 +379,10 @@ static void test_print_integers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scan_known),    cmocka_unit_test(test_scan_random),
-        cmocka_unit_test(test_scan_long),     cmocka_unit_test(test_scan_words),
-        cmocka_unit_test(test_scan_integers), cmocka_unit_test(test_print_known),
-        cmocka_unit_test(test_print_floats),  cmocka_unit_test(test_print_doubles),
+        cmocka_unit_test(test_scan_known),     cmocka_unit_test(test_scan_random),
+        cmocka_unit_test(test_scan_long),      cmocka_unit_test(test_scan_words),
+        cmocka_unit_test(test_scan_integers),  cmocka_unit_test(test_print_known),
+        cmocka_unit_test(test_print_floats),   cmocka_unit_test(test_print_doubles),
         cmocka_unit_test(test_print_integers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -81,6 +81,21 @@ static void after_activation(void **state)
     rt_graph_destroy(g);
 }
 
+/* As in densely connected networks: no weights to fold into on either side. */
+static void after_concat(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 4, 8, 8)), cat = NODE(g, "Concat", "cat", x, x);
+    attr_int(g, cat, "axis", 1);
+    int bn = add_batchnorm(g, "bn", cat, 8);
+    set_output(g, add_conv(g, "conv", NODE(g, "Relu", "relu", bn), 8, 4, 3, 1));
+    expect_dump(g, "cat: Concat(x, x) -> relu[N,8,8,8] {BatchNormalization, Relu}\n"
+                   "conv: Conv(relu, %8, %9) -> conv[N,4,8,8]\n");
+    assert_int_equal(g->batchnorm[0].fate, RT_BN_FUSED);
+    rt_graph_destroy(g);
+}
+
 static void not_finite_is_left_alone(void **state)
 {
     (void)state;
@@ -154,6 +169,7 @@ int main(void)
         cmocka_unit_test(forward_only_without_padding),
         cmocka_unit_test(producer_with_other_readers),
         cmocka_unit_test(after_activation),
+        cmocka_unit_test(after_concat),
         cmocka_unit_test(not_finite_is_left_alone),
         cmocka_unit_test(residual_add_fuses_into_the_second_conv),
         cmocka_unit_test(an_add_that_broadcasts_does_not_fuse),

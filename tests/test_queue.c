@@ -177,8 +177,50 @@ static void queue_expires(void **state)
     assert_int_equal(wake, 300);
     assert_null(sv_queue_expired(&f.q, 299));
     assert_ptr_equal(sv_queue_expired(&f.q, 300), &f.job[1]);
+    sv_queue_remove(&f.q, &f.job[1]);
     assert_null(sv_queue_expired(&f.q, 300));
     expect_take(&f, 300, "0:0+1");
+}
+
+static void queue_keeps_levels(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 3, 0);
+    static const int level[] = { 2, 1, 3, 1, 2, 3 };
+    for (int i = 0; i < 6; i++) {
+        f.job[i].own.level = level[i];
+        assert_true(push(&f, i, 1, 3, 1));
+    }
+    sv_queue_remove(&f.q, &f.job[4]); /* the last of its level */
+    assert_true(push(&f, 4, 1, 3, 1));
+    expect_take(&f, 2, "1:0+1 3:0+1 0:0+1");
+    sv_queue_postpone(&f.q, &f.job[4]);
+    expect_take(&f, 2, "2:0+1 5:0+1 4:0+1");
+    assert_null(f.q.head);
+    for (int i = 0; i < SV_QUEUE_LEVELS; i++)
+        assert_null(f.q.last[i]);
+}
+
+static void queue_prefers_sizes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint64_t wake;
+    static const int sizes[] = { 2, 4 };
+    fixture_init(&f, 6, 1000);
+    f.q.preferred = sizes;
+    f.q.n_preferred = 2;
+    push(&f, 0, 1, 3, 100);
+    assert_false(sv_queue_due(&f.q, 200, false, &wake));
+    push(&f, 1, 1, 3, 100);
+    assert_true(sv_queue_due(&f.q, 200, false, &wake));
+    for (int i = 2; i < 7; i++)
+        push(&f, i, 1, 3, 100);
+    expect_take(&f, 200, "0:0+1 1:0+1 2:0+1 3:0+1");
+    expect_take(&f, 200, "4:0+1 5:0+1");
+    assert_false(sv_queue_due(&f.q, 200, false, &wake));
+    expect_take(&f, 2000, "6:0+1");
 }
 
 struct task {
@@ -304,6 +346,7 @@ int main(void)
         cmocka_unit_test(queue_separates_shapes),    cmocka_unit_test(queue_splits_large_jobs),
         cmocka_unit_test(queue_without_batch_axis),  cmocka_unit_test(queue_is_bounded),
         cmocka_unit_test(queue_waits_only_if_asked), cmocka_unit_test(queue_expires),
+        cmocka_unit_test(queue_keeps_levels),        cmocka_unit_test(queue_prefers_sizes),
         cmocka_unit_test(pool_runs_what_it_takes),   cmocka_unit_test(cores_are_shared_out),
         cmocka_unit_test(cores_are_never_crowded),
     };

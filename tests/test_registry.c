@@ -179,10 +179,8 @@ static void names_and_settings(void **state)
     assert_int_equal(m->labels.n, 1);
     assert_int_equal(sv_batcher_split(m->batcher).executors, 2);
     assert_int_equal(sv_batcher_split(m->batcher).team, 1);
-    /* A reference outlives the registry. */
-    sv_registry_destroy(registry);
-    assert_string_equal(m->name, "given");
     sv_model_release(m);
+    sv_registry_destroy(registry);
     assert_int_equal(create(NULL), RT_OK);
     put_model("g/given/model.onnx");
     assert_int_equal(add("f.onnx", &err), RT_OK);
@@ -262,6 +260,106 @@ static void allocations_fail_in_turn(void **state)
     }
 }
 
+/* Whether one version of "m" is found, and which model it is. */
+static struct sv_model *hold(const char *name, int64_t version)
+{
+    struct sv_model *m = NULL;
+    sv_registry_find(registry, name, version, &m, NULL);
+    return m;
+}
+
+static void models_change(void **state)
+{
+    (void)state;
+    struct rt_error err = { .text = "" };
+    put_model("m/1/model.onnx");
+    assert_int_equal(add("", &err), RT_OK);
+    struct sv_model *old = hold("m", 1);
+    assert_int_equal(sv_registry_rescan(registry, false), 0);
+    struct sv_model *same = hold("m", 1);
+    assert_ptr_equal(same, old); /* nothing has changed */
+    sv_model_release(same);
+
+    put_model("m/2/model.onnx");
+    put_model("n.onnx");
+    assert_int_equal(sv_registry_rescan(registry, false), 0);
+    struct sv_model *second = hold("m", 0), *n = hold("n", 0);
+    assert_int_equal(second->version, 2);
+    assert_non_null(n);
+    sv_model_release(second);
+    sv_model_release(n);
+
+    /* What was held before is whole while its successor serves. */
+    assert_int_equal(sv_registry_load(registry, "m", NULL, &err), RT_OK);
+    struct sv_model *fresh = hold("m", 1);
+    assert_ptr_not_equal(fresh, old);
+    assert_string_equal(old->name, "m");
+    assert_int_equal(sv_batcher_waiting(old->batcher), 0);
+    sv_model_release(old);
+    sv_model_release(fresh);
+
+    assert_int_equal(sv_registry_unload(registry, "n", &err), RT_OK);
+    expect_not_found("n", 0, RT_E_NOT_FOUND,
+                     "Request for unknown model: 'n' has no available versions");
+    assert_int_equal(sv_registry_rescan(registry, true), 0);
+    assert_null(hold("n", 0)); /* rescanning does not undo it */
+    assert_int_equal(sv_registry_load(registry, "n", NULL, &err), RT_OK);
+    sv_model_release(hold("n", 0));
+    assert_int_equal(sv_registry_unload(registry, "none", &err), RT_E_NOT_FOUND);
+    assert_int_equal(sv_registry_load(registry, "../n", NULL, &err), RT_E_NOT_FOUND);
+
+    char path[256];
+    snprintf(path, sizeof path, "%s/n.onnx", root);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(sv_registry_rescan(registry, false), 0);
+    expect_not_found("n", 0, RT_E_NOT_FOUND, "Request for unknown model: 'n' is not found");
+}
+
+static void failures_change_nothing(void **state)
+{
+    (void)state;
+    struct rt_error err = { .text = "" };
+    put_model("m/1/model.onnx");
+    assert_int_equal(add("", &err), RT_OK);
+    put_text("m/1/model.onnx", "broken");
+    assert_int_equal(sv_registry_load(registry, "m", NULL, &err), RT_E_INVALID);
+    assert_non_null(strstr(err.text, "load failed for model 'm': "));
+    assert_int_equal(sv_registry_rescan(registry, false), 0); /* the same file is not tried again */
+    assert_int_equal(sv_registry_rescan(registry, true), 1);
+    struct sv_model_list list;
+    assert_int_equal(sv_registry_list(registry, "m", &list, NULL), RT_OK);
+    assert_int_equal(list.entry[0].state, SV_MODEL_READY);
+    assert_non_null(strstr(list.entry[0].reason, "model.onnx"));
+    assert_int_equal(list.entry[0].loads, 1);
+    assert_int_equal(list.entry[0].failures, 2);
+    sv_model_list_reset(&list);
+    put_text("m/config.json", "{\"name\": 3}");
+    assert_int_equal(sv_registry_rescan(registry, false), 1);
+    struct sv_model *m = hold("m", 1);
+    assert_non_null(m);
+    sv_model_release(m);
+}
+
+/* Loading again with each allocation failing in turn: there is always a model to find. */
+static void reloading_out_of_memory(void **state)
+{
+    (void)state;
+    struct rt_error err = { .text = "" };
+    put_model("m/1/model.onnx");
+    put_text("m/config.json", "{\"labels\": [\"a\"]}");
+    assert_int_equal(add("m", &err), RT_OK);
+    enum rt_status s = RT_E_NOMEM;
+    for (long after = 0; s != RT_OK; after++) {
+        rt_mem_fail(after);
+        s = sv_registry_load(registry, "m", NULL, &err);
+        rt_mem_fail(-1);
+        assert_true(s == RT_OK || s == RT_E_NOMEM || strstr(err.text, "out of memory") != NULL);
+        struct sv_model *m = hold("m", 0);
+        assert_non_null(m);
+        sv_model_release(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +368,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(names_and_settings, begin, end),
         cmocka_unit_test_setup_teardown(found_while_others_load, begin, end),
         cmocka_unit_test_setup_teardown(allocations_fail_in_turn, begin, end),
+        cmocka_unit_test_setup_teardown(models_change, begin, end),
+        cmocka_unit_test_setup_teardown(failures_change_nothing, begin, end),
+        cmocka_unit_test_setup_teardown(reloading_out_of_memory, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,10 +79,26 @@ static const struct {
       "\"datatype\":\"FP32\",\"shape\":[1,3],\"data\":[1.0,0.0,0.5]}]}" },
     { "POST", M "one/versions/1/infer", INFER, 200, "\"data\":[1.0,0.0,0.5]" },
     { "POST", M "one/infer/", INFER, 200, "\"data\":[1.0,0.0,0.5]" },
+    { "GET", "/v1/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\"]}" },
+    { "GET", "/v1/models/one", NULL, 200,
+      "={\"name\":\"one\",\"ready\":true,\"model_version_status\":[{\"version\":\"1\",\"state\":"
+      "\"AVAILABLE\",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}]}" },
+    { "GET", "/v1/models/one/versions/1/metadata", NULL, 200, "\"serving_default\"" },
+    { "POST", "/v1/models/one:predict", "{\"instances\":[[1,-2,3]]}", 200,
+      "={\"predictions\":[[1.0,0.0,3.0]]}" },
+    { "POST", "/v1/models/a%20b%25:predict", "{\"inputs\":[[1,-2,3]]}", 200,
+      "={\"outputs\":[[1.0,0.0,3.0]]}" },
+    { "POST", "/v1/models/one/versions/1:predict", "{\"instances\":[[1,-2,3]]}", 200, "1.0,0.0" },
+    { "POST", "/v1/models/one:classify", "{}", 501, ":predict" },
     /* the client's faults */
+    { "POST", "/v1/models/one/versions/9:predict", "{\"instances\":[[1,-2,3]]}", 404, "version 9" },
+    { "POST", "/v1/models/one/versions/x:predict", "{}", 404, HINT },
+    { "GET", "/v1/models/none", NULL, 404, "'none' is not found" },
+    { "GET", "/v1/models/one/versions/9", NULL, 404, "version 9" },
     { "POST", M "one/infer", "{", 400, "not valid JSON" },
     { "POST", M "one/infer", NULL, 400, "not valid JSON" },
-    { "GET", M "none", NULL, 404, "={\"error\":\"Request for unknown model: 'none' is not found\"}" },
+    { "GET", M "none", NULL, 404,
+      "={\"error\":\"Request for unknown model: 'none' is not found\"}" },
     { "GET", M "one/versions/9", NULL, 404, "'one' version 9 is not found" },
     { "GET", M "none/ready", NULL, 404, "'none' is not found" },
     { "GET", M "none/stats", NULL, 404, "'none'" },
@@ -178,7 +194,7 @@ static void test_request_id(void **state)
     call_end(&c);
     c = (struct call){ .headers = forged };
     call(&serving, &c, "GET", "/v2", "", 0);
-    assert_null(call_answer_header(&c, "X-Request-Id"));
+    assert_null(strchr(call_answer_header(&c, "X-Request-Id"), '\n')); /* one of our own */
     call_end(&c);
 }
 
@@ -201,11 +217,11 @@ static void test_binary(void **state)
 
 /* A 1x1 PNG, red. */
 static const unsigned char red_png[] = {
-    0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0x00, 0x00, 0x00, 0x0d, 0x49, 0x48, 0x44,
-    0x52, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x01, 0x08, 0x02, 0x00, 0x00, 0x00, 0x90,
-    0x77, 0x53, 0xde, 0x00, 0x00, 0x00, 0x0c, 0x49, 0x44, 0x41, 0x54, 0x78, 0x9c, 0x63, 0xf8,
-    0xcf, 0xc0, 0x00, 0x00, 0x03, 0x01, 0x01, 0x00, 0xc9, 0xfe, 0x92, 0xef, 0x00, 0x00, 0x00,
-    0x00, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
+    0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0x00, 0x00, 0x00, 0x0d, 0x49, 0x48,
+    0x44, 0x52, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x01, 0x08, 0x02, 0x00, 0x00,
+    0x00, 0x90, 0x77, 0x53, 0xde, 0x00, 0x00, 0x00, 0x0c, 0x49, 0x44, 0x41, 0x54, 0x78,
+    0x9c, 0x63, 0xf8, 0xcf, 0xc0, 0x00, 0x00, 0x03, 0x01, 0x01, 0x00, 0xc9, 0xfe, 0x92,
+    0xef, 0x00, 0x00, 0x00, 0x00, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
 };
 
 static void test_classify(void **state)
@@ -284,7 +300,7 @@ static void test_classify_form(void **state)
 static void test_top(void **state)
 {
     (void)state;
-    static const char *const text[] = { "0", "-1", "x", "1x", "", "1001", "99999999999999999999",
+    static const char *const text[] = { "0",  "-1", "x", "1x", "", "1001", "99999999999999999999",
                                         " 1", "1.5" };
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
         const char *const query[] = { "top", text[i], NULL };
@@ -303,9 +319,9 @@ static void test_stopping(void **state)
         const char *method, *path;
         int status;
     } stopping[] = {
-        { "GET", "/v2/health/live", 200 },   { "GET", "/v2/health/ready", 503 },
-        { "GET", M "one/ready", 503 },       { "GET", M "one", 200 },
-        { "POST", M "one/infer", 503 },      { "POST", "/classify", 503 },
+        { "GET", "/v2/health/live", 200 }, { "GET", "/v2/health/ready", 503 },
+        { "GET", M "one/ready", 503 },     { "GET", M "one", 200 },
+        { "POST", M "one/infer", 503 },    { "POST", "/classify", 503 },
     };
     atomic_store(&serving.app.ready, false);
     for (size_t i = 0; i < sizeof stopping / sizeof stopping[0]; i++) {
@@ -339,8 +355,8 @@ static void test_without_memory(void **state)
     (void)state;
     static const struct {
         const char *method, *path;
-    } request[] = { { "POST", M "one/infer" }, { "GET", M "one" }, { "GET", M "one/config" },
-                    { "GET", M "one/stats" }, { "GET", "/v2/models" }, { "GET", "/" } };
+    } request[] = { { "POST", M "one/infer" }, { "GET", M "one" },      { "GET", M "one/config" },
+                    { "GET", M "one/stats" },  { "GET", "/v2/models" }, { "GET", "/" } };
     for (size_t i = 0; i < sizeof request / sizeof request[0]; i++) {
         long before = rt_mem_live(), after = 0;
         int status;
@@ -364,11 +380,11 @@ static void test_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),         cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_request_id),    cmocka_unit_test(test_binary),
-        cmocka_unit_test(test_classify),      cmocka_unit_test(test_classify_form),
-        cmocka_unit_test(test_top),           cmocka_unit_test(test_stopping),
-        cmocka_unit_test(test_statuses),      cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_table),      cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_request_id), cmocka_unit_test(test_binary),
+        cmocka_unit_test(test_classify),   cmocka_unit_test(test_classify_form),
+        cmocka_unit_test(test_top),        cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_statuses),   cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

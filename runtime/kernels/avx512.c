@@ -13,6 +13,7 @@
 
 #include "runtime/kernels/vmath.inc"
 #include "runtime/kernels/elementwise.inc"
+#include "runtime/kernels/norm.inc"
 #include "runtime/kernels/layout.inc"
 #include "runtime/kernels/mac.inc"
 #include "runtime/kernels/depthwise.inc"
@@ -22,6 +23,7 @@ const struct rt_kernels ISA(rt_kernels) = {
     .name = "avx512",
     .block = VEC_N,
     ELEMENTWISE_SLOTS,
+    NORM_SLOTS,
     LAYOUT_SLOTS,
     MAC_SLOTS,
     DEPTHWISE_SLOTS,

@@ -57,18 +57,26 @@ struct rt_mac {
     size_t outer, kh, kw, lanes, last_lanes;
     bool clamp; /* min(hi, max(lo, sum)) in the end */
     float lo, hi;
+    const float *ahead; /* what is read after this call, to be brought closer meanwhile */
+    size_t ahead_len;   /* floats; 0: nothing */
 };
 
-/* A row of pixels of one block of channels, each channel on its own:
- *   y[p][l] = bias[l] + sum over i, j of x[p * x_pixel + i * x_kh + j * x_kw + l] * w[i * w_kh + j * b + l]
- * i in 0..kh-1, j in 0..kw-1; then clamped as in rt_mac. */
+/* Rows of pixels of one block of channels, each channel on its own: with b = block, for r in
+ * 0..rows-1, p in 0..pixels-1, l in 0..b-1:
+ *
+ *   y[r * y_row + p * y_pixel + l] = bias[l] + sum over i, j of
+ *       x[r * x_row + p * x_pixel + i * x_kh + j * x_kw + l] * w[i * w_kh + j * b + l]
+ *
+ * i in 0..kh-1, j in 0..kw-1, added in that order; then clamped as in rt_mac. */
 struct rt_depthwise {
     const float *x;
     const float *w;
     float *y;
     const float *bias;
-    size_t pixels;
-    size_t x_pixel, x_kh, x_kw, w_kh;
+    size_t pixels, rows;
+    size_t x_pixel, x_row, x_kh, x_kw;
+    size_t y_pixel, y_row;
+    size_t w_kh;
     size_t kh, kw;
     bool clamp;
     float lo, hi;
@@ -101,6 +109,16 @@ struct rt_winograd_out {
     float lo, hi;
 };
 
+/* Normalises pixels over their channels, which lie in blocks step floats apart:
+ *   y[k * step + p * b + l] = (x[..] - mean(p)) / sqrt(variance(p) + epsilon)
+ * mean and variance over the channels alone; the lanes after the last one get anything. y may be x. */
+struct rt_channel_norm {
+    const float *x;
+    float *y;
+    size_t pixels, channels, step;
+    float epsilon;
+};
+
 struct rt_kernels {
     const char *name; /* "scalar", "avx2", "avx512" */
     int block;        /* floats of a channel block: the width of a vector, 8 where there is none */
@@ -122,6 +140,7 @@ struct rt_kernels {
                          const float *shift);
     /* y[p][l] = x[p][l] < 0 ? x[p][l] * slope[l] : x[p][l]. */
     void (*prelu_block)(float *y, const float *x, size_t pixels, const float *slope);
+    void (*channel_norm)(const struct rt_channel_norm *n);
     /* One channel block between layouts: y[p][l] = x[l * stride + p] for l in 0..channels-1 and 0
      * for the lanes after that; and back. */
     void (*to_blocked)(float *y, const float *x, size_t pixels, size_t stride, int channels);

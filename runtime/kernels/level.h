@@ -4,7 +4,7 @@
  * The last one has the width, the tiles and the rounding of AVX-512 in plain C: it runs anywhere,
  * so that tests can check code for which no machine is at hand.
  *
- * VEC is the compiler's own vector type: + - * / & | << and comparisons work on it. Everything here
+ * VEC is the compiler's own vector type: + - * / & | << work on it. Everything here
  * is a macro or a static function, so that no wide code can be shared with other files. */
 #ifndef RUNTIME_KERNELS_LEVEL_H
 #define RUNTIME_KERNELS_LEVEL_H
@@ -70,6 +70,31 @@ INLINE void vstore_part(float *p, VEC v, size_t n)
 #define vbits(v) ((IVEC)(v))
 #define vfloat(i) ((VEC)(i))
 
+/* Comparisons to masks. gcc takes vectors wider than the machine's apart lane by lane here, so such
+ * ones are compared by quarters and halves. */
+#if defined(LEVEL_AVX512) || defined(LEVEL_AVX2)
+#define vless(a, b) ((IVEC)((a) < (b)))
+#define vequal(a, b) ((IVEC)((a) == (b)))
+#define vnan(a) ((IVEC)((a) != (a)))
+#else
+typedef float QUAD __attribute__((vector_size(16), may_alias));
+typedef int32_t IQUAD __attribute__((vector_size(16), may_alias));
+
+#define COMPARISON(name, op)                                                                       \
+    INLINE IVEC name(VEC a, VEC b)                                                                 \
+    {                                                                                              \
+        IVEC r;                                                                                    \
+        for (size_t i = 0; i < VEC_N / 4; i++)                                                     \
+            ((IQUAD *)&r)[i] = ((const QUAD *)&a)[i] op((const QUAD *)&b)[i];                      \
+        return r;                                                                                  \
+    }
+
+COMPARISON(vless, <)
+COMPARISON(vequal, ==)
+COMPARISON(vdiffer, !=)
+#define vnan(a) vdiffer(a, a)
+#endif
+
 INLINE VEC vselect(IVEC mask, VEC a, VEC b)
 {
     return vfloat((mask & vbits(a)) | (~mask & vbits(b)));
@@ -128,12 +153,12 @@ INLINE VEC vset1(float x)
 
 INLINE VEC vmax(VEC a, VEC b)
 {
-    return vselect(a > b, a, b);
+    return vselect(vless(b, a), a, b);
 }
 
 INLINE VEC vmin(VEC a, VEC b)
 {
-    return vselect(a < b, a, b);
+    return vselect(vless(a, b), a, b);
 }
 
 INLINE VEC vsqrt(VEC v)
@@ -169,8 +194,15 @@ INLINE VEC vfma(VEC a, VEC b, VEC c)
     fma_lanes(&c, &a, &b);
     return c;
 }
+
+#define vadd_product(sum, a, b) fma_lanes(&(sum), &(a), &(b))
 #endif
 
+#endif
+
+/* sum = vfma(a, b, sum), of variables. */
+#if !defined(vadd_product)
+#define vadd_product(sum, a, b) sum = vfma(a, b, sum)
 #endif
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "runtime/kernels/vmath.inc"
 #include "runtime/kernels/elementwise.inc"
+#include "runtime/kernels/norm.inc"
 #include "runtime/kernels/layout.inc"
 #include "runtime/kernels/mac.inc"
 #include "runtime/kernels/depthwise.inc"
@@ -17,6 +18,7 @@ const struct rt_kernels rt_kernels_scalar = {
     .name = "scalar",
     .block = VEC_N,
     ELEMENTWISE_SLOTS,
+    NORM_SLOTS,
     LAYOUT_SLOTS,
     MAC_SLOTS,
     DEPTHWISE_SLOTS,

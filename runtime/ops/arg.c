@@ -62,9 +62,9 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
 
 static void run(const struct rt_call *c, const struct rt_worker *w)
 {
-    static void (*const search[RT_N_KINDS])(struct best *, const void *, int64_t, int64_t) = {
-        search_float, search_double, search_int, search_uint
-    };
+    static void (*const search[RT_N_KINDS])(struct best *, const void *, int64_t,
+                                            int64_t) = { search_float, search_double, search_int,
+                                                         search_uint };
     const struct rt_tensor *x = &c->in[0];
     int axis;
     if (rt_fix_axis(c->node, rt_attr_int(c->node, "axis", 0), x->shape.rank, false, &axis, NULL) !=
@@ -92,8 +92,13 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
 }
 
 #define OPERATOR(x)                                                                                \
-    const struct rt_op rt_op_##x = { .name = #x, .min_in = 1, .max_in = 1, .min_out = 1,           \
-                                     .max_out = 1, .infer = infer, .run = run };
+    const struct rt_op rt_op_##x = { .name = #x,                                                   \
+                                     .min_in = 1,                                                  \
+                                     .max_in = 1,                                                  \
+                                     .min_out = 1,                                                 \
+                                     .max_out = 1,                                                 \
+                                     .infer = infer,                                               \
+                                     .run = run };
 
 OPERATOR(ArgMax)
 OPERATOR(ArgMin)

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <tgmath.h>
 
+#include "runtime/ops/binary.h"
 #include "runtime/ops/element.h"
-#include "runtime/ops/op.h"
 
 /* to[i] = x[i] op y[i]; to may be x. */
 typedef void formula(void *to, const void *x, const void *y, size_t n);
@@ -51,14 +51,11 @@ KERNEL(Sub, sub)
 KERNEL(Mul, mul)
 KERNEL(Div, div)
 
-/* What a fusion can make of it. */
-enum role { NOTHING, ADDS, SUBTRACTS, MULTIPLIES, DIVIDES, PRELU };
-
 struct binary {
     const char *name;
     unsigned types; /* of the inputs */
     formula *of[RT_N_KINDS];
-    enum role role;
+    enum rt_binary_role role;
     bool test; /* the result is a bool, else it is of the inputs' type */
     bool mean; /* the result is divided by the number of inputs */
 };
@@ -67,12 +64,12 @@ struct binary {
 #define INTEGER(x) .of = { NULL, NULL, x##_int, x##_uint }
 
 static const struct binary binaries[] = {
-    { "Add", RT_T_NUMBER, NUMBER(Add), .role = ADDS },
+    { "Add", RT_T_NUMBER, NUMBER(Add), .role = RT_BINARY_ADD },
     { "And", RT_T(RT_BOOL), INTEGER(BitwiseAnd) },
     { "BitwiseAnd", RT_T_INT, INTEGER(BitwiseAnd) },
     { "BitwiseOr", RT_T_INT, INTEGER(BitwiseOr) },
     { "BitwiseXor", RT_T_INT, INTEGER(BitwiseXor) },
-    { "Div", RT_T_NUMBER, NUMBER(Div), .role = DIVIDES },
+    { "Div", RT_T_NUMBER, NUMBER(Div), .role = RT_BINARY_DIV },
     { "Equal", RT_T_ANY, NUMBER(Equal), .test = true },
     { "Greater", RT_T_NUMBER, NUMBER(Greater), .test = true },
     { "GreaterOrEqual", RT_T_NUMBER, NUMBER(GreaterOrEqual), .test = true },
@@ -81,19 +78,18 @@ static const struct binary binaries[] = {
     { "Max", RT_T_NUMBER, NUMBER(Max) },
     { "Mean", RT_T_REAL, NUMBER(Add), .mean = true },
     { "Min", RT_T_NUMBER, NUMBER(Min) },
-    { "Mul", RT_T_NUMBER, NUMBER(Mul), .role = MULTIPLIES },
+    { "Mul", RT_T_NUMBER, NUMBER(Mul), .role = RT_BINARY_MUL },
     { "Or", RT_T(RT_BOOL), INTEGER(BitwiseOr) },
     { "PRelu", RT_T_NUMBER, .of = { PRelu_float, PRelu_double, PRelu_int, First_uint },
-      .role = PRELU },
+      .role = RT_BINARY_PRELU },
     { "Pow", RT_T_NUMBER, NUMBER(Pow) },
-    { "Sub", RT_T_NUMBER, NUMBER(Sub), .role = SUBTRACTS },
-    { "Sum", RT_T_REAL, NUMBER(Add), .role = ADDS },
+    { "Sub", RT_T_NUMBER, NUMBER(Sub), .role = RT_BINARY_SUB },
+    { "Sum", RT_T_REAL, NUMBER(Add), .role = RT_BINARY_ADD },
     { "Xor", RT_T(RT_BOOL), INTEGER(BitwiseXor) },
 };
 static const struct binary mod = { "Mod", RT_T_INT, INTEGER(Mod) };
-static const struct binary mod_c = {
-    "Mod", RT_T_NUMBER, .of = { Fmod_float, Fmod_double, Fmod_int, Mod_uint }
-};
+static const struct binary mod_c = { "Mod", RT_T_NUMBER,
+                                     .of = { Fmod_float, Fmod_double, Fmod_int, Mod_uint } };
 static const struct binary shift_left = { "BitShift", RT_T_INT, INTEGER(ShiftLeft) };
 static const struct binary shift_right = { "BitShift", RT_T_INT, INTEGER(ShiftRight) };
 
@@ -120,10 +116,13 @@ static const struct binary *binary_of(const struct rt_node *n)
     return b;
 }
 
-/* The shape of input 1 as it is to be broadcast. Before version 7 it lay at an axis of input 0
- * that the node names; ones behind it bring it there. PRelu then had one slope a channel. */
-static struct rt_shape second_shape(const struct rt_node *n, const struct rt_shape *a,
-                                    const struct rt_shape *b)
+enum rt_binary_role rt_binary_role(const struct rt_node *n)
+{
+    return binary_of(n)->role;
+}
+
+struct rt_shape rt_binary_second_shape(const struct rt_node *n, const struct rt_shape *a,
+                                       const struct rt_shape *b)
 {
     const int64_t channel_axis = strcmp(n->op->name, "PRelu") == 0 && b->rank == 1 ? 1 : -1;
     const int64_t axis = rt_attr_int(n, "axis", channel_axis);
@@ -169,14 +168,14 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
     for (int i = 1; i < n->n_in; i++) {
         struct rt_shape next = rt_in(g, n, i)->shape;
         if (i == 1)
-            next = second_shape(n, &first, &next);
+            next = rt_binary_second_shape(n, &first, &next);
         struct rt_shape joined;
         s = rt_broadcast(n, &out, &next, &joined, err);
         if (s != RT_OK)
             return s;
         out = joined;
     }
-    if (b->role == PRELU && !rt_shape_equal(&out, &first))
+    if (b->role == RT_BINARY_PRELU && !rt_shape_equal(&out, &first))
         return rt_node_fail(err, RT_E_INVALID, n, "the slope does not broadcast to the input");
     return rt_set_out(g, n, 0, b->test ? RT_BOOL : rt_in(g, n, 0)->dtype, &out, err);
 }
@@ -249,7 +248,7 @@ static struct rt_tensor plain_operand(const struct rt_call *c, int i)
 {
     struct rt_tensor t = c->in[i];
     if (i == 1)
-        t.shape = second_shape(c->node, &c->in[0].shape, &t.shape);
+        t.shape = rt_binary_second_shape(c->node, &c->in[0].shape, &t.shape);
     return t;
 }
 
@@ -265,7 +264,7 @@ static bool as_nchw(const struct rt_graph *g, const struct rt_node *n, int i, st
 {
     *s = g->value[n->in[i]].shape;
     if (i == 1)
-        *s = second_shape(n, &g->value[n->in[0]].shape, s);
+        *s = rt_binary_second_shape(n, &g->value[n->in[0]].shape, s);
     if (s->rank > 4)
         return false;
     struct rt_shape four = { .rank = 4, .dim = { 1, 1, 1, 1 } };
@@ -308,8 +307,8 @@ static enum rt_status pack(struct rt_build *b, const struct rt_node *n, int i,
     float *to = rt_arena_array(b->arena, (size_t)(s.dim[0] * blocks * pixels * lanes), sizeof *to);
     if (to == NULL)
         return rt_graph_nomem(b->g, err);
-    *packed = (struct rt_tensor){ RT_FLOAT, { 5, { s.dim[0], blocks, s.dim[2], s.dim[3], lanes } },
-                                  to };
+    *packed =
+        (struct rt_tensor){ RT_FLOAT, { 5, { s.dim[0], blocks, s.dim[2], s.dim[3], lanes } }, to };
     for (int64_t j = 0; j < s.dim[0] * blocks; j++) {
         const int64_t sample = j / blocks, block = j % blocks;
         for (int64_t p = 0; p < pixels; p++) {
@@ -352,124 +351,6 @@ static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
     run_on(c, &y, blocked_operand, w);
 }
 
-/* --- what fusion asks ---------------------------------------------------------------------- */
-
-/* With two inputs, one of them a float constant that is a scalar or one number a channel of the
- * other: the constant's elements, their count, and which input the other is. NULL: it is not so. */
-static const float *channel_constant(const struct rt_graph *g, const struct rt_node *n,
-                                     int64_t *count, int *data)
-{
-    if (n->n_in != 2 || g->value[n->out[0]].dtype != RT_FLOAT)
-        return NULL;
-    *data = g->value[n->in[0]].constant ? 1 : 0;
-    const struct rt_value *x = &g->value[n->in[*data]];
-    const struct rt_value *k = &g->value[n->in[1 - *data]];
-    if (!k->constant || k->dtype != RT_FLOAT || x->constant || x->shape.rank < 2 ||
-        !rt_shape_equal(&x->shape, &g->value[n->out[0]].shape))
-        return NULL;
-    struct rt_shape s = k->shape;
-    if (*data == 0)
-        s = second_shape(n, &x->shape, &s);
-    *count = rt_shape_numel(&s);
-    const int axis = s.rank - (x->shape.rank - 1); /* where channels lie in the constant */
-    if (*count != 1 && (axis < 0 || s.dim[axis] != *count || *count != x->shape.dim[1]))
-        return NULL;
-    return k->data;
-}
-
-static bool as_affine(const struct rt_graph *g, const struct rt_node *n, int64_t channels,
-                      float *scale, float *shift, int *data)
-{
-    int64_t count;
-    const enum role role = binary_of(n)->role;
-    if (role == NOTHING || role == PRELU)
-        return false;
-    const float *k = channel_constant(g, n, &count, data);
-    if (k == NULL || (role == DIVIDES && *data != 0))
-        return false;
-    for (int64_t c = 0; c < channels; c++) {
-        const float v = k[count == 1 ? 0 : c];
-        scale[c] = 1;
-        shift[c] = 0;
-        if (role == MULTIPLIES) {
-            scale[c] = v;
-        } else if (role == DIVIDES) {
-            scale[c] = 1 / v;
-            if (!isfinite(scale[c]))
-                return false;
-        } else if (role == ADDS) {
-            shift[c] = v;
-        } else if (*data == 0) {
-            shift[c] = -v;
-        } else {
-            scale[c] = -1;
-            shift[c] = v;
-        }
-    }
-    return true;
-}
-
-static bool prelu_step(const struct rt_graph *g, const struct rt_node *n, struct rt_step *step,
-                       int *data)
-{
-    int64_t count;
-    const float *slope = channel_constant(g, n, &count, data);
-    if (slope == NULL || *data != 0)
-        return false;
-    const int64_t channels = g->value[n->in[0]].shape.dim[1];
-    float *scale = rt_arena_array(g->arena, (size_t)channels, sizeof *scale);
-    if (scale == NULL)
-        return false;
-    for (int64_t c = 0; c < channels; c++)
-        scale[c] = slope[count == 1 ? 0 : c];
-    *step = (struct rt_step){ .kind = RT_STEP_PRELU, .scale = scale, .label = n->op->name };
-    return true;
-}
-
-/* Of two tensors that could take the step, the one that is made last by a node that takes any:
- * what the other holds is then there already. */
-static int later_operand(const struct rt_graph *g, const struct rt_node *n)
-{
-    int best = 0, best_producer = -1;
-    for (int i = 0; i < 2; i++) {
-        const struct rt_value *x = &g->value[n->in[i]];
-        if (x->producer > best_producer && x->uses == 1 &&
-            g->node[x->producer].op->traits & RT_OP_EPILOGUE) {
-            best = i;
-            best_producer = x->producer;
-        }
-    }
-    return best;
-}
-
-static bool as_step(const struct rt_graph *g, const struct rt_node *n, struct rt_step *step,
-                    int *data)
-{
-    const enum role role = binary_of(n)->role;
-    if (role == PRELU)
-        return prelu_step(g, n, step, data);
-    if (n->n_in != 2 || (role != ADDS && role != MULTIPLIES))
-        return false;
-    const struct rt_value *a = &g->value[n->in[0]], *b = &g->value[n->in[1]];
-    if (a->constant || b->constant || a->dtype != RT_FLOAT || a->shape.rank < 2)
-        return false;
-    if (rt_shape_equal(&a->shape, &b->shape)) {
-        *data = later_operand(g, n);
-        *step = (struct rt_step){ .kind = role == ADDS ? RT_STEP_ADD : RT_STEP_MUL,
-                                  .arg = 1 - *data, .label = n->op->name };
-        return true;
-    }
-    *data = rt_shape_equal(&a->shape, &g->value[n->out[0]].shape) ? 0 : 1;
-    const struct rt_shape x = g->value[n->in[*data]].shape;
-    const struct rt_shape k = { .rank = 4, .dim = { x.dim[0], x.dim[1], 1, 1 } };
-    if (role != MULTIPLIES || x.rank != 4 ||
-        !rt_shape_equal(&k, &g->value[n->in[1 - *data]].shape) ||
-        !rt_shape_equal(&x, &g->value[n->out[0]].shape))
-        return false;
-    *step = (struct rt_step){ .kind = RT_STEP_SCALE_NC, .arg = 1 - *data, .label = n->op->name };
-    return true;
-}
-
 #define COMMON(x, version, most, more)                                                             \
     .name = #x, .since = version, .min_in = (most) < 0 ? 1 : 2, .max_in = most, .min_out = 1,      \
     .max_out = 1, .traits = RT_OP_INPLACE | (more), .infer = infer
@@ -479,9 +360,11 @@ static bool as_step(const struct rt_graph *g, const struct rt_node *n, struct rt
 #define ARITHMETIC(x, version, most, more)                                                         \
     static const struct rt_op x##_blocked = { COMMON(x, version, most, more),                      \
                                               .prepare = prepare_blocked, .run = run_blocked };    \
-    const struct rt_op rt_op_##x = { COMMON(x, version, most, more), .prepare = prepare,           \
-                                     .run = run, .as_affine = as_affine, .as_step = as_step,       \
-                                     .can_block = can_block, .blocked = &x##_blocked };
+    const struct rt_op rt_op_##x = {                                                               \
+        COMMON(x, version, most, more),   .prepare = prepare,           .run = run,                \
+        .as_affine = rt_binary_as_affine, .as_step = rt_binary_as_step, .can_block = can_block,    \
+        .blocked = &x##_blocked                                                                    \
+    };
 
 ARITHMETIC(Add, 1, 2, RT_OP_DIMS)
 ARITHMETIC(Div, 1, 2, RT_OP_DIMS_OVER)
@@ -498,7 +381,8 @@ BINARY(BitShift, 11)
 BINARY(BitwiseAnd, 18)
 BINARY(BitwiseOr, 18)
 BINARY(BitwiseXor, 18)
-BINARY(Equal, 1)
+const struct rt_op rt_op_Equal = { COMMON(Equal, 1, 2, RT_OP_DIMS_EQUAL), .prepare = prepare,
+                                   .run = run };
 BINARY(Greater, 1)
 BINARY(GreaterOrEqual, 12)
 BINARY(Less, 1)

@@ -20,12 +20,24 @@ static struct range whole_range(enum rt_dtype t)
 {
     struct range r;
     switch (t) {
-    case RT_FLOAT: r.low.f = -FLT_MAX, r.high.f = FLT_MAX; return r;
-    case RT_FLOAT16: r.low.f = -65504, r.high.f = 65504; return r;
-    case RT_BFLOAT16: r.low.f = -0x1.fep127f, r.high.f = 0x1.fep127f; return r;
-    case RT_DOUBLE: r.low.d = -DBL_MAX, r.high.d = DBL_MAX; return r;
-    case RT_UINT64: r.low.u = 0, r.high.u = UINT64_MAX; return r;
-    default: r.low.i = INT64_MIN, r.high.i = INT64_MAX; return r;
+    case RT_FLOAT:
+        r.low.f = -FLT_MAX, r.high.f = FLT_MAX;
+        return r;
+    case RT_FLOAT16:
+        r.low.f = -65504, r.high.f = 65504;
+        return r;
+    case RT_BFLOAT16:
+        r.low.f = -0x1.fep127f, r.high.f = 0x1.fep127f;
+        return r;
+    case RT_DOUBLE:
+        r.low.d = -DBL_MAX, r.high.d = DBL_MAX;
+        return r;
+    case RT_UINT64:
+        r.low.u = 0, r.high.u = UINT64_MAX;
+        return r;
+    default:
+        r.low.i = INT64_MIN, r.high.i = INT64_MAX;
+        return r;
     }
 }
 
@@ -70,13 +82,13 @@ static void clip_float(void *to, const void *from, int64_t n, const struct range
 static void run_on(const struct rt_call *c, const struct rt_tensor *x, const struct rt_tensor *y,
                    const struct rt_worker *w)
 {
-    static void (*const clip[RT_N_KINDS])(void *, const void *, int64_t, const struct range *) = {
-        clip_float, clip_double, clip_int, clip_uint
-    };
+    static void (*const clip[RT_N_KINDS])(void *, const void *, int64_t,
+                                          const struct range *) = { clip_float, clip_double,
+                                                                    clip_int, clip_uint };
     const enum rt_kind kind = rt_kind_of(x->dtype);
     const int n_in = c->node->n_in;
-    const struct range r = range_of(c->node, x->dtype, n_in > 1 ? &c->in[1] : NULL,
-                                    n_in > 2 ? &c->in[2] : NULL);
+    const struct range r =
+        range_of(c->node, x->dtype, n_in > 1 ? &c->in[1] : NULL, n_in > 2 ? &c->in[2] : NULL);
     union rt_chunk in, out;
     int64_t at, end;
     rt_worker_share(w, rt_shape_numel(&y->shape), 64, &at, &end);
@@ -147,16 +159,23 @@ static bool as_step(const struct rt_graph *g, const struct rt_node *n, struct rt
     const struct rt_tensor low = rt_graph_tensor(g, n->n_in > 1 ? n->in[1] : -1);
     const struct rt_tensor high = rt_graph_tensor(g, n->n_in > 2 ? n->in[2] : -1);
     const struct range r = range_of(n, RT_FLOAT, &low, &high);
-    *step = (struct rt_step){ .kind = RT_STEP_ACTIVATION, .act = RT_ACT_CLIP, .a = r.low.f,
-                              .b = r.high.f, .label = n->op->name };
+    *step = (struct rt_step){ .kind = RT_STEP_ACTIVATION,
+                              .act = RT_ACT_CLIP,
+                              .a = r.low.f,
+                              .b = r.high.f,
+                              .label = n->op->name };
     *data = 0;
     return true;
 }
 
 #define COMMON                                                                                     \
-    .name = "Clip", .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 1,                          \
-    .traits = RT_OP_INPLACE, .infer = infer
+    .name = "Clip", .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 1, .traits = RT_OP_INPLACE, \
+    .infer = infer
 
 static const struct rt_op blocked = { COMMON, .run = run_blocked };
-const struct rt_op rt_op_Clip = { COMMON, .run = run, .as_step = as_step, .can_block = can_block,
-                                  .reads_plain = reads_plain, .blocked = &blocked };
+const struct rt_op rt_op_Clip = { COMMON,
+                                  .run = run,
+                                  .as_step = as_step,
+                                  .can_block = can_block,
+                                  .reads_plain = reads_plain,
+                                  .blocked = &blocked };

@@ -36,9 +36,8 @@ static bool all_zero(const float *x, int64_t n)
     return true;
 }
 
-static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
-                                          const float *scale, const float *shift,
-                                          struct rt_error *err)
+static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n, const float *scale,
+                                          const float *shift, struct rt_error *err)
 {
     struct rt_conv c;
     enum rt_status s = rt_conv_init(&c, g, n, false, err);

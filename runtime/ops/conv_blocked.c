@@ -5,6 +5,7 @@
  * weights of a panel are cut into chunks of input channels that stay in the first cache while the
  * strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
  * element's products are added is that of rt_mac, whatever the cut. */
+#include "runtime/ops/conv_depthwise.h"
 #include "runtime/ops/conv_winograd.h"
 #include "runtime/ops/steps.h"
 
@@ -13,7 +14,7 @@
 
 /* Floats of input that a strip may have, and of weights that a chunk may. */
 #define STRIP_FLOATS (64 * 1024)
-#define CHUNK_FLOATS (6 * 1024)
+#define CHUNK_FLOATS (4 * 1024)
 /* Rows of pixels that pointwise convolutions are cut into, a multiple of every level's tile. */
 #define FLAT_PIXELS 84
 /* Inputs with so few channels would be mostly padding as blocks: they are read plain. */
@@ -21,7 +22,9 @@
 
 struct state {
     struct rt_conv c;
-    struct rt_winograd *winograd; /* does it all, with the bias; NULL: the direct algorithm */
+    /* One of them may do it all, with the bias; all NULL: the direct algorithm. */
+    struct rt_winograd *winograd;
+    struct rt_depthwise_conv *depthwise;
     float *w, *bias;
     /* How rt_mac's sums run over the input: blocks of channels with their lanes; in a plain input
      * channels, with the taps of a row as lanes. */
@@ -48,11 +51,6 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static bool is_depthwise(const struct rt_conv *c)
-{
-    return c->groups > 1 && c->groups == c->channels && c->maps == c->channels;
-}
-
 bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n)
 {
     struct rt_conv c;
@@ -67,7 +65,7 @@ bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n)
     }
     /* A block of other groupings would mix the channels of several groups. */
     int64_t block = rt_kernels()->block;
-    return c.groups == 1 || is_depthwise(&c) ||
+    return c.groups == 1 || rt_conv_is_depthwise(&c) ||
            (c.group_channels % block == 0 && c.group_maps % block == 0);
 }
 
@@ -200,24 +198,6 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     return RT_OK;
 }
 
-/* [block][kh][kw][b] */
-static enum rt_status prepare_depthwise(struct rt_build *b, struct rt_node *n, struct state *s,
-                                        const float *w, struct rt_error *err)
-{
-    const int64_t block = rt_kernels()->block, taps = rt_conv_taps(&s->c);
-    s->blocks = ceil_div(s->c.maps, block);
-    size_t floats = (size_t)(s->blocks * taps * block);
-    s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
-    if (s->w == NULL)
-        return rt_fail_nomem(err, floats * sizeof *s->w);
-    for (int64_t m = 0; m < s->c.maps; m++)
-        for (int64_t k = 0; k < taps; k++)
-            s->w[(m / block * taps + k) * block + m % block] = w[m * taps + k];
-    n->weight_bytes = floats * sizeof *s->w;
-    n->algorithm = "depthwise";
-    return RT_OK;
-}
-
 /* The bias, zeros where there is none, with each group's last block filled up. */
 static enum rt_status prepare_bias(struct rt_build *b, struct state *s, const float *bias,
                                    struct rt_error *err)
@@ -251,8 +231,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     const int tile = plain || b->exact ? 0 : rt_winograd_tile(&s->c);
     if (tile > 0)
         status = rt_winograd_prepare(b, n, &s->c, tile, w, s->bias, &s->winograd, err);
-    else if (is_depthwise(&s->c))
-        status = prepare_depthwise(b, n, s, w, err);
+    else if (rt_conv_is_depthwise(&s->c))
+        status = rt_depthwise_prepare(b, n, &s->c, w, s->bias, &s->depthwise, err);
     else
         status = prepare_dense(b, n, s, w, plain, err);
     if (status != RT_OK)
@@ -350,6 +330,20 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
     return m;
 }
 
+/* Floats of weights that a mac reads. */
+static size_t mac_weights(const struct rt_mac *m)
+{
+    const size_t lanes = (m->outer - 1) * m->lanes + m->last_lanes;
+    return lanes * m->kh * m->kw * m->blocks * (size_t)rt_kernels()->block;
+}
+
+/* How many of len floats from ahead on are weights at all: packed, what comes next lies next. */
+static size_t weights_ahead(const struct state *s, const float *ahead, size_t len)
+{
+    const size_t left = (size_t)(s->c.groups * s->panels) * s->panel_floats - (size_t)(ahead - s->w);
+    return len < left ? len : left;
+}
+
 static void run_strip(const struct rt_call *call, const struct state *s, const struct strip *strip,
                       const struct view *v, const struct rt_epilogue *e)
 {
@@ -368,8 +362,11 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
         for (int64_t outer = 0; outer < s->outer; outer += s->chunk) {
             struct rt_mac m = start_mac(s, v, e, panel, outer, strip);
             const bool last = outer + s->chunk >= s->outer;
+            const int64_t passes = strip->images * calls;
             m.pixels = (size_t)width;
-            for (int64_t i = 0; i < strip->images * calls; i++) {
+            m.ahead = m.w + mac_weights(&m);
+            m.ahead_len = weights_ahead(s, m.ahead, mac_weights(&m)) / (size_t)passes;
+            for (int64_t i = 0; i < passes; i++) {
                 const int64_t image = i / calls, row = i % calls;
                 const int64_t plane = (strip->image + image) * all_blocks + first_block;
                 const int64_t at = (plane * pixels + (strip->row + row) * s->row_pixels) * block;
@@ -378,6 +375,7 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
                 m.y = y + at;
                 m.residual = last && residual != NULL ? residual + at : NULL;
                 rt_kernels()->mac(&m);
+                m.ahead += m.ahead_len;
                 for (size_t k = 0; last && e->rest < call->node->n_steps && k < m.blocks; k++)
                     rt_steps_blocked_from(call, e->rest, m.y + k * m.y_block, strip->image + image,
                                           first_block + (int64_t)k,
@@ -432,86 +430,13 @@ static void run_dense(const struct rt_call *call, const struct rt_worker *w)
     }
 }
 
-/* A row of a depthwise convolution: taps outside the input are left out, in rows for all of it, in
- * columns for the few pixels at the ends. */
-static void depthwise_row(const struct state *s, struct rt_depthwise *d, const float *x,
-                          const float *w, float *y, int64_t row)
-{
-    const struct rt_conv *c = &s->c;
-    const int64_t block = rt_kernels()->block;
-    int64_t i = 0, taps = c->kernel[1];
-    const int64_t top = row * c->stride[1] - c->pad[1];
-    while (taps > 0 && top + i * c->dilation[1] < 0) {
-        i++;
-        taps--;
-    }
-    while (taps > 0 && top + (i + taps - 1) * c->dilation[1] >= c->in[1])
-        taps--;
-    d->kh = (size_t)taps;
-    x += taps > 0 ? (top + i * c->dilation[1]) * c->in[2] * block : 0;
-    w += i * c->kernel[2] * block;
-    int64_t lo, hi, unused;
-    rt_conv_valid(c, 2, 0, &lo, &unused);
-    rt_conv_valid(c, 2, c->kernel[2] - 1, &unused, &hi);
-    for (int64_t o = 0; o < c->out[2];) {
-        const int64_t left = o * c->stride[2] - c->pad[2];
-        int64_t j = 0, columns = c->kernel[2];
-        d->pixels = 1;
-        if (o >= lo && o < hi) {
-            d->pixels = (size_t)(hi - o);
-        } else {
-            while (columns > 0 && left + j * c->dilation[2] < 0) {
-                j++;
-                columns--;
-            }
-            while (columns > 0 && left + (j + columns - 1) * c->dilation[2] >= c->in[2])
-                columns--;
-        }
-        d->kw = (size_t)columns;
-        d->x = columns > 0 ? x + (left + j * c->dilation[2]) * block : x;
-        d->w = w + j * block;
-        d->y = y + o * block;
-        rt_kernels()->depthwise(d);
-        o += (int64_t)d->pixels;
-    }
-}
-
-static void run_depthwise(const struct rt_call *call, const struct rt_worker *w)
-{
-    const struct state *s = call->node->state;
-    const struct rt_conv *c = &s->c;
-    const struct rt_epilogue e = rt_epilogue_clamp(call->node);
-    const int64_t block = rt_kernels()->block;
-    const int64_t in = c->in[1] * c->in[2] * block, out = c->out[1] * c->out[2] * block;
-    struct rt_depthwise d = {
-        .x_pixel = (size_t)(c->stride[2] * block),
-        .x_kh = (size_t)(c->dilation[1] * c->in[2] * block),
-        .x_kw = (size_t)(c->dilation[2] * block),
-        .w_kh = (size_t)(c->kernel[2] * block),
-        .clamp = e.clamp,
-        .lo = e.lo,
-        .hi = e.hi,
-    };
-    int64_t begin, end;
-    rt_worker_share(w, call->in[RT_CONV_X].shape.dim[0] * s->blocks * c->out[1], 1, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t plane = i / c->out[1], row = i % c->out[1];
-        const int64_t cb = plane % s->blocks, at = plane * out + row * c->out[2] * block;
-        const float *x = (const float *)call->in[RT_CONV_X].data + plane * in;
-        float *y = (float *)call->out[0].data + at;
-        d.bias = s->bias + cb * block;
-        depthwise_row(s, &d, x, s->w + cb * rt_conv_taps(c) * block, y, row);
-        rt_steps_blocked_from(call, e.rest, y, plane / s->blocks, cb, at, c->out[2]);
-    }
-}
-
 static void run(const struct rt_call *call, const struct rt_worker *w)
 {
     const struct state *s = call->node->state;
     if (s->winograd != NULL)
         rt_winograd_run(call, s->winograd, w);
-    else if (is_depthwise(&s->c))
-        run_depthwise(call, w);
+    else if (s->depthwise != NULL)
+        rt_depthwise_run(call, s->depthwise, w);
     else
         run_dense(call, w);
 }

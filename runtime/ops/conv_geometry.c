@@ -28,16 +28,15 @@ bool rt_conv_has_constants(const struct rt_graph *g, const struct rt_node *n)
 }
 
 /* An attribute of one positive number an axis; otherwise where the node has none. */
-static enum rt_status axis_ints(const struct rt_node *n, const char *name, int axes,
-                                int64_t least, int64_t otherwise, int64_t *out,
-                                struct rt_error *err)
+static enum rt_status axis_ints(const struct rt_node *n, const char *name, int axes, int64_t least,
+                                int64_t otherwise, int64_t *out, struct rt_error *err)
 {
     const int64_t *ints;
     int count = rt_attr_ints(n, name, &ints);
     if (count != 0 && count != axes)
         return rt_node_fail(err, RT_E_INVALID, n,
-                            "attribute %s has %d numbers where the input has %d spatial axes",
-                            name, count, axes);
+                            "attribute %s has %d numbers where the input has %d spatial axes", name,
+                            count, axes);
     for (int a = 0; a < axes; a++) {
         out[a] = count != 0 ? ints[a] : otherwise;
         if (out[a] < least || out[a] > INT32_MAX)
@@ -95,10 +94,9 @@ static enum rt_status check_channels(struct rt_conv *c, const struct rt_node *n,
         fits = c->channels == (transposed ? first : product);
     }
     if (!fits)
-        return rt_node_fail(err, RT_E_INVALID, n,
-                            "weights %s in %lld groups do not fit the channels of input %s",
-                            rt_shape_text(w, text[0]), (long long)c->groups,
-                            rt_shape_text(x, text[1]));
+        return rt_node_fail(
+            err, RT_E_INVALID, n, "weights %s in %lld groups do not fit the channels of input %s",
+            rt_shape_text(w, text[0]), (long long)c->groups, rt_shape_text(x, text[1]));
     c->group_channels = c->channels / c->groups;
     c->group_maps = c->maps / c->groups;
     return RT_OK;
@@ -227,8 +225,8 @@ enum rt_status rt_conv_fit(struct rt_conv *c, const struct rt_node *n, const str
                              "attribute kernel_shape says %lld where the weights have %lld",
                              (long long)kernel[a - first], (long long)c->kernel[a]);
         int64_t reach;
-        if (s == RT_OK && (c->in[a] > INT32_MAX ||
-                           !rt_mul_i64(c->kernel[a] - 1, c->dilation[a], &reach)))
+        if (s == RT_OK &&
+            (c->in[a] > INT32_MAX || !rt_mul_i64(c->kernel[a] - 1, c->dilation[a], &reach)))
             s = rt_node_fail(err, RT_E_LIMIT, n, "a spatial axis is too long");
         if (s == RT_OK && !transposed)
             s = size_axis(c, a, padding, n, err);

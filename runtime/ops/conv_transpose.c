@@ -25,10 +25,10 @@ static enum rt_status absorb_affine(struct rt_graph *g, struct rt_node *n, const
 
 struct state {
     struct rt_conv c;
-    bool widen;           /* of a reduced type, computed in floats */
-    const float *weights; /* [maps][taps][channels of a group], when they are constant */
-    struct rt_product input;  /* a group's channels and pixels as the right matrix */
-    size_t packed, pitch; /* floats of a group's input packed, and of a row of products */
+    bool widen;              /* of a reduced type, computed in floats */
+    const float *weights;    /* [maps][taps][channels of a group], when they are constant */
+    struct rt_product input; /* a group's channels and pixels as the right matrix */
+    size_t packed, pitch;    /* floats of a group's input packed, and of a row of products */
 };
 
 /* Where in scratch what is, in floats. Rows of products follow for each worker. */
@@ -86,9 +86,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         return RT_OK;
     s->widen = x->dtype != RT_FLOAT;
     const int64_t pixels = c->in[0] * c->in[1] * c->in[2], panel = 2 * rt_kernels()->block;
-    s->input = (struct rt_product){
-        .k = c->group_channels, .n = pixels, .right_k = pixels, .right_n = 1
-    };
+    s->input =
+        (struct rt_product){ .k = c->group_channels, .n = pixels, .right_k = pixels, .right_n = 1 };
     s->packed = rt_gemm_packed(s->input.k, pixels);
     s->pitch = (size_t)((pixels + panel - 1) / panel * panel);
     if (w->constant && !s->widen) {
@@ -123,8 +122,8 @@ static void reach(const struct rt_conv *c, int axis, int64_t k, int64_t *begin, 
 /* Adds one tap's products with all input pixels to the output plane y. */
 static void scatter(const struct rt_conv *c, float *y, const float *products, int64_t tap)
 {
-    const int64_t k[3] = { tap / (c->kernel[1] * c->kernel[2]),
-                           tap / c->kernel[2] % c->kernel[1], tap % c->kernel[2] };
+    const int64_t k[3] = { tap / (c->kernel[1] * c->kernel[2]), tap / c->kernel[2] % c->kernel[1],
+                           tap % c->kernel[2] };
     int64_t begin[3], end[3], to[3];
     for (int a = 0; a < 3; a++)
         reach(c, a, k[a], &begin[a], &end[a], &to[a]);
@@ -216,8 +215,8 @@ static void run_float(const struct rt_call *call, const struct rt_worker *w)
         y = room + at.y;
     }
     if (weights == NULL) {
-        turn_weights(c, room + at.weights, s->widen ? room + at.w : call->in[RT_CONV_W].data,
-                     begin, end);
+        turn_weights(c, room + at.weights, s->widen ? room + at.w : call->in[RT_CONV_W].data, begin,
+                     end);
         weights = room + at.weights; /* a worker turns what it reads */
     }
     float *rows = room + at.rows + (size_t)w->id * rt_align_up((size_t)taps * s->pitch);
@@ -243,8 +242,8 @@ static void run_float(const struct rt_call *call, const struct rt_worker *w)
 static void scatter_double(const struct rt_conv *c, double *y, const double *x, double w,
                            int64_t tap)
 {
-    const int64_t k[3] = { tap / (c->kernel[1] * c->kernel[2]),
-                           tap / c->kernel[2] % c->kernel[1], tap % c->kernel[2] };
+    const int64_t k[3] = { tap / (c->kernel[1] * c->kernel[2]), tap / c->kernel[2] % c->kernel[1],
+                           tap % c->kernel[2] };
     int64_t begin[3], end[3], to[3];
     for (int a = 0; a < 3; a++)
         reach(c, a, k[a], &begin[a], &end[a], &to[a]);

@@ -5,7 +5,7 @@
  * [channels x maps], and each panel's sums z are transformed back while they are in cache:
  *
  *      v[element][block][tile][b]  x  u[panel][element][channel][maps of the panel]
- *                                  =  z[panel of a group][element][block of the panel][tile][b]
+ *                                  =  z[element][block of output][tile][b]
  *
  * A worker either does a share of the tiles for all panels, with v its own, or the team shares one
  * v and splits what there is to do with it, panels times tiles. */
@@ -15,25 +15,26 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Floats of v that a worker has, which its second cache can hold beside a piece of the weights ... */
+/* Floats of v and of z that a worker has: together they fit in a second cache of a megabyte. */
 #define V_FLOATS (192 * 1024)
-/* ... but no fewer tiles than make it worth to stream the weights past them ... */
-#define FEW_TILES 24
-/* ... and no more than these. */
-#define MOST_TILES 168
-/* Floats of z that a worker has. */
 #define Z_FLOATS (64 * 1024)
-#define MOST_ELEMENTS 36
+/* But no fewer tiles at a time than make it worth to stream the weights past them. */
+#define FEW_TILES 24
+/* Panels that are done at a time, at most. */
+#define MOST_PANELS 8
+/* Bytes that a layer's transformed weights may take: four times what 512 x 512 channels have. What
+ * is larger is mostly found where planes are small and it would be memory that sets the pace. */
+#define MOST_WEIGHTS (48 << 20)
 #define MAX_BLOCK 16
 
 struct rt_winograd {
     struct rt_conv c;
-    int m, elements;        /* n * n */
-    int64_t rows, columns;  /* of tiles in an image */
+    int m, elements;           /* n * n */
+    int64_t rows, columns;     /* of tiles in an image */
     int64_t outer, last_lanes; /* blocks of input channels; channels of the last */
-    int64_t blocks, panels; /* of output channels */
-    int64_t tiles;          /* that a worker has room for */
-    int64_t group;          /* panels that are done at once with so many tiles */
+    int64_t blocks, panels;    /* of output channels */
+    int64_t tiles;             /* that a worker has room for */
+    int64_t group;             /* panels that are done at once with so many tiles */
     const float *bias;
     float *u;
     size_t u_panel;            /* floats of a panel of two blocks */
@@ -56,21 +57,67 @@ static int64_t most(int64_t a, int64_t b)
 }
 
 /* The distance of elements that have so many floats each: an odd number of cache lines, since
- * transforms go over all elements at a time, and powers of two would share a few sets of a cache. */
+ * transforms go over all elements at a time, and powers of two would share a few sets of a cache.
+ */
 static size_t element_step(int64_t floats)
 {
     return ((size_t)ceil_div(floats, 16) | 1) * 16;
 }
 
+/* So many tiles, or as many more as the kernel's rows take anyway. */
+static int64_t whole_rows(int64_t tiles)
+{
+    const int64_t row = rt_kernels()->tile;
+    return ceil_div(tiles, row) * row;
+}
+
 /* --- preparing --------------------------------------------------------------------------- */
+
+/* Costs are in multiply-adds of vectors, measured: one transform of a block of a tile, by m; what a
+ * row of a matrix product takes to start and to store; and to read a vector of weights from memory,
+ * which one image has to pay for and a batch shares. Wider vectors change none of them much. */
+#define COST_IN(m) ((m) == 2 ? 100.0 : 300.0)
+#define COST_OUT(m) ((m) == 2 ? 80.0 : 220.0)
+#define COST_START 8.0
+#define COST_WEIGHTS 6.5
+/* The share of its time that the direct algorithm spends on multiply-adds. */
+#define DIRECT_SHARE 0.9
+
+/* Of an image, for each pair of an input channel and a block of output. */
+static double cost_of_tiles(const struct rt_conv *c, int m)
+{
+    const double elements = (m + 2) * (m + 2);
+    const double tiles = (double)(ceil_div(c->out[1], m) * ceil_div(c->out[2], m));
+    return elements * (tiles * (1 + COST_START / (double)c->channels) + COST_WEIGHTS) +
+           tiles * (COST_IN(m) / (double)c->maps + COST_OUT(m) / (double)c->channels);
+}
+
+static double cost_of_direct(const struct rt_conv *c)
+{
+    return 9 * ((double)(c->out[1] * c->out[2]) / DIRECT_SHARE + COST_WEIGHTS);
+}
+
+static double weight_bytes(const struct rt_conv *c, int m)
+{
+    return (double)((m + 2) * (m + 2)) * (double)c->channels * (double)c->maps * sizeof(float);
+}
 
 int rt_winograd_tile(const struct rt_conv *c)
 {
-    if (c->groups != 1 || c->kernel[0] != 1 || c->kernel[1] != 3 || c->kernel[2] != 3 ||
-        c->in[0] != 1 || c->stride[1] != 1 || c->stride[2] != 1 || c->dilation[1] != 1 ||
-        c->dilation[2] != 1 || c->channels < 16 || c->maps < 16)
+    for (int a = 0; a < 3; a++)
+        if (c->kernel[a] != (a == 0 ? 1 : 3) || c->stride[a] != 1 || c->dilation[a] != 1)
+            return 0;
+    if (c->groups != 1 || c->in[0] != 1)
         return 0;
-    return 4;
+    int best = 0;
+    double least_cost = cost_of_direct(c);
+    for (int m = 2; m <= 4; m += 2) {
+        if (weight_bytes(c, m) <= MOST_WEIGHTS && cost_of_tiles(c, m) < least_cost) {
+            least_cost = cost_of_tiles(c, m);
+            best = m;
+        }
+    }
+    return best;
 }
 
 static void pack(struct rt_winograd *s, const float *w)
@@ -78,20 +125,17 @@ static void pack(struct rt_winograd *s, const float *w)
     const struct rt_kernels *k = rt_kernels();
     const int64_t block = k->block;
     float taps[9 * MAX_BLOCK];
+    const size_t step = (size_t)(s->c.channels * 2 * block); /* also where a panel has one block */
     for (int64_t panel = 0; panel < s->panels; panel++) {
-        const int64_t width = least(2, s->blocks - 2 * panel) * block;
-        const size_t step = (size_t)(s->c.channels * width);
-        for (int64_t at = 0; at < width; at += block) {
-            const int64_t map = panel * 2 * block + at;
-            const int64_t maps = least(block, s->c.maps - map);
-            memset(taps, 0, sizeof taps);
-            for (int64_t ch = 0; ch < s->c.channels; ch++) {
-                for (int64_t l = 0; l < maps; l++)
-                    for (int64_t i = 0; i < 9; i++)
-                        taps[i * block + l] = w[((map + l) * s->c.channels + ch) * 9 + i];
-                k->winograd_weights(s->u + (size_t)panel * s->u_panel + ch * width + at, step, taps,
-                                    s->m);
-            }
+        const int64_t blocks = least(2, s->blocks - 2 * panel);
+        float *u = s->u + (size_t)panel * s->u_panel;
+        for (int64_t i = 0; i < s->c.channels * blocks; i++, u += block) {
+            const int64_t ch = i / blocks, map = (2 * panel + i % blocks) * block;
+            for (int64_t l = 0; l < block; l++)
+                for (int64_t tap = 0; tap < 9; tap++)
+                    taps[tap * block + l] =
+                        map + l < s->c.maps ? w[((map + l) * s->c.channels + ch) * 9 + tap] : 0.0f;
+            k->winograd_weights(u, step, taps, s->m);
         }
     }
 }
@@ -114,12 +158,14 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     s->last_lanes = c->channels - (s->outer - 1) * block;
     s->blocks = ceil_div(c->maps, block);
     s->panels = ceil_div(s->blocks, 2);
-    s->tiles = V_FLOATS / (s->elements * s->outer * block);
-    s->tiles = least(MOST_TILES, most(FEW_TILES, s->tiles));
-    s->group = most(1, least(s->panels, Z_FLOATS / (s->elements * 2 * block * s->tiles)));
-    /* A line more an element: several workers' or panels' room is used as one, whose step is odd. */
+    const int64_t row = rt_kernels()->tile, z_tiles = Z_FLOATS / (s->elements * 2 * block);
+    s->tiles = whole_rows(most(FEW_TILES, V_FLOATS / (s->elements * s->outer * block)));
+    s->tiles = least(s->tiles, z_tiles / row * row);
+    s->group = least(MOST_PANELS, z_tiles / s->tiles);
+    /* A line more an element: several workers' or panels' room is used as one, whose step is odd.
+     */
     s->v_floats = (size_t)s->elements * (element_step(s->outer * block * s->tiles) + 16);
-    s->z_floats = (size_t)(s->group * s->elements) * (element_step(2 * block * s->tiles) + 16);
+    s->z_floats = (size_t)s->elements * (element_step(s->group * 2 * block * s->tiles) + 16);
     n->scratch = (size_t)b->threads * (s->v_floats + s->z_floats) * sizeof(float);
     s->bias = bias;
     s->u_panel = (size_t)(s->elements * c->channels * 2 * block);
@@ -166,8 +212,8 @@ static struct run run_at(const struct rt_winograd *s, int64_t first, int64_t end
 }
 
 /* Transforms block o of tiles first .. end - 1, which are among the view's. */
-static void transform(const struct rt_call *call, const struct rt_winograd *s,
-                      const struct view *v, int64_t o, int64_t first, int64_t end)
+static void transform(const struct rt_call *call, const struct rt_winograd *s, const struct view *v,
+                      int64_t o, int64_t first, int64_t end)
 {
     const struct rt_conv *c = &s->c;
     const int64_t block = rt_kernels()->block, plane = c->in[1] * c->in[2] * block;
@@ -234,39 +280,45 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
                      const struct rt_epilogue *e, int64_t first, int64_t end, int64_t panel,
                      int64_t last, float *z)
 {
-    static const float zeros[2 * MAX_BLOCK];
+    static const float zeros[MOST_PANELS * 2 * MAX_BLOCK];
     const int64_t block = rt_kernels()->block, tiles = end - first;
-    const size_t z_step = element_step(2 * block * tiles), z_panel = (size_t)s->elements * z_step;
-    struct rt_mac m = {
-        .bias = zeros,
-        .pixels = (size_t)tiles,
-        .x_pixel = (size_t)block,
-        .x_outer = (size_t)(v->tiles * block),
-        .y_pixel = (size_t)block,
-        .y_block = (size_t)(tiles * block),
-        .outer = (size_t)s->outer,
-        .kh = 1,
-        .kw = 1,
-        .lanes = (size_t)block,
-        .last_lanes = (size_t)s->last_lanes,
-    };
+    const int64_t group = least(MOST_PANELS, most(1, s->group * s->tiles / tiles));
+    const size_t weights = (size_t)(s->c.channels * 2 * block);
     for (int64_t next; panel < last; panel = next) {
-        next = panel + 1;
-        while (next < last && (size_t)(next - panel + 1) * z_panel <= s->z_floats)
-            next++;
+        next = least(last, panel + group);
+        const int64_t blocks = least(2 * next, s->blocks) - 2 * panel;
+        const size_t z_step = element_step(blocks * block * tiles);
+        struct rt_mac m = {
+            .bias = zeros,
+            .pixels = (size_t)tiles,
+            .x_pixel = (size_t)block,
+            .x_outer = (size_t)(v->tiles * block),
+            .y_pixel = (size_t)block,
+            .y_block = (size_t)(tiles * block),
+            .w_panel = s->u_panel,
+            .outer = (size_t)s->outer,
+            .kh = 1,
+            .kw = 1,
+            .lanes = (size_t)block,
+            .last_lanes = (size_t)s->last_lanes,
+            .ahead_len = weights,
+        };
+        /* The kernel wants the blocks of all panels where it has few tiles to fill a row with. */
+        const int64_t at_once = tiles < 4 ? next - panel : 1;
         for (int64_t i = 0; i < s->elements; i++) {
             m.x = v->v + (size_t)i * v->step + (first - v->first) * block;
-            for (int64_t p = panel; p < next; p++) {
-                m.blocks = (size_t)least(2, s->blocks - 2 * p);
-                m.w = s->u + (size_t)p * s->u_panel + i * s->c.channels * (int64_t)m.blocks * block;
-                m.y = z + (size_t)(p - panel) * z_panel + (size_t)i * z_step;
+            for (int64_t p = panel; p < next; p += at_once) {
+                m.blocks = (size_t)least(2 * at_once, panel * 2 + blocks - 2 * p);
+                m.w = s->u + (size_t)p * s->u_panel + (size_t)i * weights;
+                m.y = z + (size_t)i * z_step + (size_t)(2 * (p - panel)) * m.y_block;
+                m.ahead = p + at_once < next ? m.w + (size_t)at_once * s->u_panel
+                                             : s->u + (size_t)panel * s->u_panel +
+                                                   (size_t)least(i + 1, s->elements - 1) * weights;
                 rt_kernels()->mac(&m);
             }
         }
-        for (int64_t k = 2 * panel; k < least(2 * next, s->blocks); k++)
-            transform_back(call, s, e,
-                           z + (size_t)(k / 2 - panel) * z_panel + k % 2 * (int64_t)m.y_block, z_step,
-                           k, first, end);
+        for (int64_t k = 0; k < blocks; k++)
+            transform_back(call, s, e, z + (size_t)k * m.y_block, z_step, 2 * panel + k, first, end);
     }
 }
 
@@ -277,7 +329,8 @@ static void run_apart(const struct rt_call *call, const struct rt_winograd *s,
     float *room = (float *)call->scratch + (size_t)w->id * (s->v_floats + s->z_floats);
     int64_t first, end;
     rt_worker_share(w, tiles, 1, &first, &end);
-    const int64_t each = ceil_div(end - first, most(1, ceil_div(end - first, s->tiles)));
+    const int64_t parts = most(1, ceil_div(end - first, s->tiles));
+    const int64_t each = whole_rows(ceil_div(end - first, parts));
     for (; first < end; first += each) {
         const int64_t next = least(end, first + each);
         const struct view v = view_at(s, room, first, next - first);
@@ -291,7 +344,8 @@ static void run_apart(const struct rt_call *call, const struct rt_winograd *s,
 static void run_together(const struct rt_call *call, const struct rt_winograd *s,
                          const struct rt_epilogue *e, int64_t tiles, const struct rt_worker *w)
 {
-    float *z = (float *)call->scratch + (size_t)w->count * s->v_floats + (size_t)w->id * s->z_floats;
+    float *z =
+        (float *)call->scratch + (size_t)w->count * s->v_floats + (size_t)w->id * s->z_floats;
     const struct view v = view_at(s, call->scratch, 0, tiles);
     int64_t i, end;
     rt_worker_share(w, s->outer * tiles, 1, &i, &end);

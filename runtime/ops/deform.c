@@ -114,8 +114,7 @@ static void gather_column(const struct rt_call *call, const struct state *s, int
                          rt_element(&call->in[OFFSET], offset + out);
         double mask = 1;
         if (rt_has_in(call->node, MASK))
-            mask = rt_element(&call->in[MASK],
-                              (sample * s->offset_groups * taps + k) * out + at);
+            mask = rt_element(&call->in[MASK], (sample * s->offset_groups * taps + k) * out + at);
         for (int64_t ch = group * share; ch < (group + 1) * share; ch++)
             column[(ch * taps + tap) * TILE] =
                 mask * between(&call->in[X], (sample * c->channels + ch) * in, c, h, w);
@@ -128,8 +127,7 @@ static void multiply(const struct rt_call *call, const struct state *s, int64_t 
     const struct rt_conv *c = &s->conv;
     const int64_t len = c->group_channels * rt_conv_taps(c);
     const double *from = columns + map / c->group_maps * len * TILE;
-    const double start =
-        rt_has_in(call->node, BIAS) ? rt_element(&call->in[BIAS], map) : 0;
+    const double start = rt_has_in(call->node, BIAS) ? rt_element(&call->in[BIAS], map) : 0;
     union rt_chunk buf;
     for (int i = 0; i < TILE; i++)
         sum[i] = start;

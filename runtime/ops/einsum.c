@@ -51,8 +51,8 @@ static int count_letters(const char *p)
     return n;
 }
 
-/* Without an arrow the result has what "..." stands for and then, in alphabetical order, the letters
- * that stand in the equation once. */
+/* Without an arrow the result has what "..." stands for and then, in alphabetical order, the
+ * letters that stand in the equation once. */
 static void imply_result(struct equation *e, const char *text, int covered)
 {
     static const char order[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -27,7 +27,8 @@ bool rt_is_stored_as(enum rt_dtype dtype, enum rt_kind kind)
 {
     return (dtype == RT_FLOAT && kind == RT_KIND_FLOAT) ||
            (dtype == RT_DOUBLE && kind == RT_KIND_DOUBLE) ||
-           (dtype == RT_INT64 && kind == RT_KIND_INT) || (dtype == RT_UINT64 && kind == RT_KIND_UINT);
+           (dtype == RT_INT64 && kind == RT_KIND_INT) ||
+           (dtype == RT_UINT64 && kind == RT_KIND_UINT);
 }
 
 /* Both limits are powers of two, so they are exact as doubles. */
@@ -45,6 +46,7 @@ static uint64_t real_to_uint(double x)
     return x > 0 ? (uint64_t)x : 0;
 }
 
+/* clang-format off */
 /* Converters between each kind and each stored type. The macros take the kind's name, its C type,
  * and how reals (LOAD) and integers (STORE) are reached from it. */
 #define LOOP(stored_type, value)                                                                   \
@@ -115,15 +117,24 @@ STORE(double, double, real_to_int, real_to_uint, rt_double_to_half)
 STORE(int, int64_t, , (uint64_t), INT_TO_HALF)
 STORE(uint, uint64_t, , , INT_TO_HALF)
 #undef LOOP
+/* clang-format on */
 
 void rt_load_elements(void *buf, enum rt_kind kind, enum rt_dtype dtype, const void *data,
                       int64_t stride, int64_t n)
 {
     switch (kind) {
-    case RT_KIND_FLOAT: load_float(buf, dtype, data, stride, n); return;
-    case RT_KIND_DOUBLE: load_double(buf, dtype, data, stride, n); return;
-    case RT_KIND_INT: load_int(buf, dtype, data, stride, n); return;
-    default: load_uint(buf, dtype, data, stride, n); return;
+    case RT_KIND_FLOAT:
+        load_float(buf, dtype, data, stride, n);
+        return;
+    case RT_KIND_DOUBLE:
+        load_double(buf, dtype, data, stride, n);
+        return;
+    case RT_KIND_INT:
+        load_int(buf, dtype, data, stride, n);
+        return;
+    default:
+        load_uint(buf, dtype, data, stride, n);
+        return;
     }
 }
 
@@ -131,10 +142,18 @@ void rt_store_elements(enum rt_dtype dtype, void *data, int64_t stride, const vo
                        enum rt_kind kind, int64_t n)
 {
     switch (kind) {
-    case RT_KIND_FLOAT: store_float(dtype, data, stride, buf, n); return;
-    case RT_KIND_DOUBLE: store_double(dtype, data, stride, buf, n); return;
-    case RT_KIND_INT: store_int(dtype, data, stride, buf, n); return;
-    default: store_uint(dtype, data, stride, buf, n); return;
+    case RT_KIND_FLOAT:
+        store_float(dtype, data, stride, buf, n);
+        return;
+    case RT_KIND_DOUBLE:
+        store_double(dtype, data, stride, buf, n);
+        return;
+    case RT_KIND_INT:
+        store_int(dtype, data, stride, buf, n);
+        return;
+    default:
+        store_uint(dtype, data, stride, buf, n);
+        return;
     }
 }
 

@@ -28,20 +28,34 @@ bool rt_holds_batch(const struct rt_graph *g, int v)
     return v >= 0 && count_batched(g, &g->value[v]) > 0;
 }
 
-/* Whether every multiple of the batch in in[0] stays one when divided by any number of in[1]. */
-static bool divides_batch(const struct rt_graph *g, const struct rt_node *n)
+/* Whether a / b is a multiple of the batch again, or a number as before. */
+static bool quotient_keeps(int64_t a, int64_t b)
 {
-    const struct rt_value *x = &g->value[n->in[0]], *by = &g->value[n->in[1]];
-    int64_t n_by = rt_shape_numel(&by->shape);
-    if (x->dtype != RT_INT64 || by->dtype != RT_INT64 || n_by > MAX_DIMS)
+    if (rt_is_batched(b))
         return false;
-    for (int64_t i = 0; i < rt_shape_numel(&x->shape); i++)
-        for (int64_t k = 0; k < n_by; k++) {
-            int64_t a = ((const int64_t *)x->data)[i], b = ((const int64_t *)by->data)[k];
-            if (rt_is_batched(a) && (b == 0 || rt_is_batched(b) || a % RT_BATCH != 0 ||
-                                     a / RT_BATCH % b != 0))
+    return !rt_is_batched(a) || (b != 0 && a % RT_BATCH == 0 && a / RT_BATCH % b == 0);
+}
+
+/* Whether a and b are equal for every batch or for none: no batch is 0 or negative. */
+static bool equality_keeps(int64_t a, int64_t b)
+{
+    if (rt_is_batched(a) == rt_is_batched(b))
+        return true;
+    return rt_is_batched(a) ? a > 0 && b <= 0 : b > 0 && a <= 0;
+}
+
+/* Whether keeps() holds for any two elements of in[0] and in[1]. */
+static bool all_keep(const struct rt_graph *g, const struct rt_node *n,
+                     bool (*keeps)(int64_t a, int64_t b))
+{
+    const struct rt_value *a = &g->value[n->in[0]], *b = &g->value[n->in[1]];
+    int64_t n_a = rt_shape_numel(&a->shape), n_b = rt_shape_numel(&b->shape);
+    if (a->dtype != RT_INT64 || b->dtype != RT_INT64 || n_a > MAX_DIMS || n_b > MAX_DIMS)
+        return false;
+    for (int64_t i = 0; i < n_a; i++)
+        for (int64_t k = 0; k < n_b; k++)
+            if (!keeps(((const int64_t *)a->data)[i], ((const int64_t *)b->data)[k]))
                 return false;
-        }
     return true;
 }
 
@@ -54,10 +68,12 @@ static bool keeps_batch(const struct rt_graph *g, const struct rt_node *n)
         inputs += c > 0;
         elements += c;
     }
-    if (inputs == 0 || (n->op->traits & RT_OP_DIMS) != 0)
+    if (inputs == 0 || (n->op->traits & (RT_OP_DIMS | RT_OP_OF_SHAPE)) != 0)
         return true;
     if ((n->op->traits & RT_OP_DIMS_OVER) != 0)
-        return inputs == 1 && divides_batch(g, n);
+        return all_keep(g, n, quotient_keeps);
+    if ((n->op->traits & RT_OP_DIMS_EQUAL) != 0)
+        return all_keep(g, n, equality_keeps);
     if ((n->op->traits & RT_OP_DIMS_ONE) == 0)
         return false;
     return n->n_in > 1 ? inputs == 1 : elements == 1;

@@ -1,6 +1,6 @@
 /* Gemm: alpha * A' * B' + beta * C of matrices, where ' is an optional transpose. */
-#include "runtime/ops/element.h"
 #include "runtime/ops/gemm.h"
+#include "runtime/ops/element.h"
 #include "runtime/ops/steps.h"
 
 #include <string.h>
@@ -71,8 +71,8 @@ static enum rt_status check_addend(const struct rt_graph *g, const struct rt_nod
 
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
-    unsigned types = RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) |
-                     RT_T(RT_UINT64);
+    unsigned types =
+        RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) | RT_T(RT_UINT64);
     enum rt_status s = rt_check_type(g, n, A, types, err);
     if (s == RT_OK)
         s = rt_check_same_type(g, n, A, B, err);
@@ -87,9 +87,8 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
     if (p.k != b->dim[attributes_of(n).trans_b ? 1 : 0])
         return rt_node_fail(err, RT_E_INVALID, n, "A %s and B %s do not fit each other%s",
                             rt_shape_text(a, text[0]), rt_shape_text(b, text[1]),
-                            attributes_of(n).trans_a || attributes_of(n).trans_b
-                                ? " as transposed"
-                                : "");
+                            attributes_of(n).trans_a || attributes_of(n).trans_b ? " as transposed"
+                                                                                 : "");
     struct rt_shape out = rt_shape_of(2, (int64_t[]){ p.m, p.n });
     s = addend(n) >= 0 ? check_addend(g, n, &out, err) : RT_OK;
     return s == RT_OK ? rt_set_out(g, n, 0, rt_in(g, n, A)->dtype, &out, err) : s;
@@ -233,9 +232,8 @@ static enum rt_status absorb_affine(struct rt_graph *g, struct rt_node *n, const
     return set_constants(g, n, b, c, err);
 }
 
-static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
-                                          const float *scale, const float *shift,
-                                          struct rt_error *err)
+static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n, const float *scale,
+                                          const float *shift, struct rt_error *err)
 {
     const struct attributes at = attributes_of(n);
     if (!may_absorb(g, n) || at.trans_a)

@@ -84,9 +84,9 @@ const char *rt_gemm_algorithm(struct rt_arena *arena)
 
 /* Rows and panels of one pair of matrices. */
 struct piece {
-    const float *left;  /* its first row */
-    const float *right; /* its first panel, packed */
-    float *out;         /* its first row, column 0 of the matrix */
+    const float *left;                /* its first row */
+    const float *right;               /* its first panel, packed */
+    float *out;                       /* its first row, column 0 of the matrix */
     int64_t row, rows, panel, panels; /* row counts from the first matrix of the batch on */
 };
 
@@ -163,9 +163,9 @@ static void run_aside(const struct rt_call *c, const struct rt_gemm *g, const st
             for (int64_t i = 0; i < part.rows; i++)
                 memcpy(room + i * columns, out + i * p->n, real * sizeof *room);
         }
-        struct rt_mac m = {
-            .blocks = (size_t)(columns / block), .y = room, .y_pixel = (size_t)columns
-        };
+        struct rt_mac m = { .blocks = (size_t)(columns / block),
+                            .y = room,
+                            .y_pixel = (size_t)columns };
         multiply(&m, p, &part, NULL, g->columns != NULL ? g->columns + first : NULL, NULL);
         for (int64_t i = 0; i < part.rows; i++) {
             memcpy(out + i * p->n, room + i * columns, real * sizeof *room);
@@ -256,7 +256,8 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
         piece.rows = least(rows, p->m - strip * rows);
         piece.row = batch * p->m + strip * rows;
         piece.left = (const float *)c->in[0].data +
-                     rt_product_matrix(p, p->left_batch, batch) * p->m * p->k + strip * rows * p->left_m;
+                     rt_product_matrix(p, p->left_batch, batch) * p->m * p->k +
+                     strip * rows * p->left_m;
         piece.out = (float *)c->out[0].data + piece.row * p->n;
         run_piece(c, g, p, piece, start);
         item += piece.panels;

@@ -17,14 +17,16 @@ struct sampler {
 
 /* --- GridSample ------------------------------------------------------------------------------- */
 
-static enum rt_status read_sampler(struct sampler *s, const struct rt_node *n,
-                                   struct rt_error *err)
+static enum rt_status read_sampler(struct sampler *s, const struct rt_node *n, struct rt_error *err)
 {
     static const struct {
         const char *name;
         enum mode mode;
-    } modes[] = { { "nearest", NEAREST }, { "linear", LINEAR }, { "bilinear", LINEAR },
-                  { "cubic", CUBIC },     { "bicubic", CUBIC } };
+    } modes[] = { { "nearest", NEAREST },
+                  { "linear", LINEAR },
+                  { "bilinear", LINEAR },
+                  { "cubic", CUBIC },
+                  { "bicubic", CUBIC } };
     static const char *const paddings[] = { "zeros", "border", "reflection" };
     const char *mode = rt_attr_string(n, "mode", "linear");
     const char *padding = rt_attr_string(n, "padding_mode", "zeros");
@@ -120,16 +122,14 @@ static double cubic(double x)
 /* at: -1 and 1 are the ends of the axis. */
 static struct taps find_taps(const struct sampler *s, double at, int64_t len)
 {
-    const double x = s->align_corners ? (at + 1) / 2 * (double)(len - 1)
-                                      : ((at + 1) * (double)len - 1) / 2;
+    const double x =
+        s->align_corners ? (at + 1) / 2 * (double)(len - 1) : ((at + 1) * (double)len - 1) / 2;
     struct taps t = { .n = s->mode == NEAREST ? 1 : s->mode == LINEAR ? 2 : 4 };
     const double first = s->mode == NEAREST ? nearbyint(x) : floor(x) - (s->mode == CUBIC ? 1 : 0);
     for (int i = 0; i < t.n; i++) {
         const double e = first + i;
         t.index[i] = place(s, e, len);
-        t.weight[i] = s->mode == NEAREST  ? 1
-                      : s->mode == LINEAR ? 1 - fabs(x - e)
-                                          : cubic(x - e);
+        t.weight[i] = s->mode == NEAREST ? 1 : s->mode == LINEAR ? 1 - fabs(x - e) : cubic(x - e);
     }
     return t;
 }
@@ -209,8 +209,8 @@ static enum rt_status infer_grid(struct rt_graph *g, struct rt_node *n, struct r
     const int axes = (int)count - 2;
     if (count != 4 && count != 5)
         return rt_node_fail(err, RT_E_INVALID, n, "size has %lld elements", (long long)count);
-    if (theta->shape.rank != 3 || theta->shape.dim[1] != axes ||
-        theta->shape.dim[2] != axes + 1 || theta->shape.dim[0] != size[0])
+    if (theta->shape.rank != 3 || theta->shape.dim[1] != axes || theta->shape.dim[2] != axes + 1 ||
+        theta->shape.dim[0] != size[0])
         return rt_node_fail(err, RT_E_INVALID, n, "theta does not fit the size");
     struct rt_shape y = { .rank = axes + 2 };
     y.dim[0] = size[0];

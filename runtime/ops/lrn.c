@@ -50,8 +50,10 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
     if (s != RT_OK)
         return s;
     const int64_t size = rt_attr_int(n, "size", 0);
-    if (x->shape.rank < 2 || rt_is_batched(x->shape.dim[1]))
+    if (x->shape.rank < 2)
         return rt_node_fail(err, RT_E_INVALID, n, "the input has no channels");
+    if (rt_is_batched(x->shape.dim[1]))
+        return rt_node_fail(err, RT_E_UNSUPPORTED, n, "normalises along the batch axis");
     if (size < 1)
         return rt_node_fail(err, RT_E_INVALID, n, "size is %lld", (long long)size);
     return rt_infer_same(g, n, err);
@@ -85,5 +87,6 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
     }
 }
 
-const struct rt_op rt_op_LRN = { .name = "LRN", .min_in = 1, .max_in = 1, .min_out = 1,
-                                 .max_out = 1, .infer = infer, .run = run };
+const struct rt_op rt_op_LRN = {
+    .name = "LRN", .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .infer = infer, .run = run
+};

@@ -77,8 +77,8 @@ enum rt_status rt_matmul_shape(const struct rt_node *n, const struct rt_shape *l
 
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
-    unsigned types = RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) |
-                     RT_T(RT_UINT64);
+    unsigned types =
+        RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) | RT_T(RT_UINT64);
     struct rt_shape out;
     enum rt_status s = rt_check_type(g, n, A, types, err);
     if (s == RT_OK)
@@ -117,8 +117,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         if (packed == NULL)
             return rt_fail_nomem(err, (size_t)matrices * each * sizeof *packed);
         for (int64_t i = 0; i < matrices; i++)
-            rt_gemm_pack(packed + (size_t)i * each, &p,
-                         (const float *)right->data + i * p.k * p.n, 1.0f);
+            rt_gemm_pack(packed + (size_t)i * each, &p, (const float *)right->data + i * p.k * p.n,
+                         1.0f);
         g->packed = packed;
         n->weight_bytes = (size_t)matrices * each * sizeof *packed;
     } else {
@@ -130,7 +130,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
 
 static void run(const struct rt_call *c, const struct rt_worker *w)
 {
-    const struct rt_product p = rt_matmul_product(&c->in[A].shape, &c->in[B].shape, &c->out[0].shape);
+    const struct rt_product p =
+        rt_matmul_product(&c->in[A].shape, &c->in[B].shape, &c->out[0].shape);
     if (c->node->state != NULL)
         rt_gemm_run(c, w, c->node->state, &p, NULL);
     else
@@ -149,9 +150,8 @@ static enum rt_status absorb_affine(struct rt_graph *g, struct rt_node *n, const
     return s;
 }
 
-static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
-                                          const float *scale, const float *shift,
-                                          struct rt_error *err)
+static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n, const float *scale,
+                                          const float *shift, struct rt_error *err)
 {
     if (rt_in(g, n, A)->shape.rank != 2 || rt_in(g, n, B)->shape.rank != 2)
         return RT_E_UNSUPPORTED;

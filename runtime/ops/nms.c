@@ -113,7 +113,8 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
 {
     static const char *const names[] = { "boxes", "scores", "max_output_boxes_per_class",
                                          "iou_threshold", "score_threshold" };
-    const struct rt_shape *boxes = &rt_in(g, n, BOXES)->shape, *scores = &rt_in(g, n, SCORES)->shape;
+    const struct rt_shape *boxes = &rt_in(g, n, BOXES)->shape,
+                          *scores = &rt_in(g, n, SCORES)->shape;
     if (boxes->rank != 3 || scores->rank != 3 || boxes->dim[2] != 4 ||
         boxes->dim[0] != scores->dim[0] || boxes->dim[1] != scores->dim[2])
         return rt_node_fail(err, RT_E_INVALID, n, "boxes and scores do not fit each other");
@@ -122,8 +123,7 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
         if (!rt_has_in(n, i))
             continue;
         const struct rt_value *v = rt_in(g, n, i);
-        enum rt_status s =
-            rt_check_type(g, n, i, RT_T(i == MAX_OUTPUT ? RT_INT64 : RT_FLOAT), err);
+        enum rt_status s = rt_check_type(g, n, i, RT_T(i == MAX_OUTPUT ? RT_INT64 : RT_FLOAT), err);
         if (s != RT_OK)
             return s;
         if (i > SCORES && rt_shape_numel(&v->shape) != 1)

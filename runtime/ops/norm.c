@@ -48,8 +48,8 @@ static enum rt_status group_view(struct view *v, const struct rt_node *n, const 
         return rt_node_fail(err, RT_E_INVALID, n, "%lld channels do not make %lld groups",
                             (long long)channels, (long long)groups);
     const int64_t size = channels > 0 ? channels / groups : 0;
-    v->shape = rt_shape_of(
-        4, (const int64_t[]){ x->dim[0], groups, size, rt_shape_range(x, 2, x->rank) });
+    v->shape =
+        rt_shape_of(4, (const int64_t[]){ x->dim[0], groups, size, rt_shape_range(x, 2, x->rank) });
     v->axes = 1u << 2 | 1u << 3;
     const bool by_group = !instance && n->opset < 21;
     v->weights = rt_shape_of(4, (const int64_t[]){ 1, groups, by_group ? 1 : size, 1 });
@@ -265,10 +265,10 @@ static bool next_part(const struct groups *g, int64_t base, int64_t *run, int64_
         return (sum[0] + sum[1]) + (sum[2] + sum[3]);                                              \
     }
 SUM(sum_float, float, d)
-SUM(squares_float, float, d * d)
+SUM(squares_float, float, (d * d))
 SUM(magnitudes_float, float, fabs(d))
 SUM(sum_double, double, d)
-SUM(squares_double, double, d * d)
+SUM(squares_double, double, (d * d))
 SUM(magnitudes_double, double, fabs(d))
 
 /* y = (x - mean) * factor * scale + bias; the last two may be NULL. */
@@ -322,9 +322,9 @@ static struct statistics measure(const struct groups *g, const struct view *v,
     struct statistics s = { 0, 1 };
     if (v->mode == BY_L1 || v->mode == BY_L2) {
         const double norm =
-            v->mode == BY_L2 ? sqrt(sum_group(g, x, base, kind, squares, 0))
-                             : sum_group(g, x, base, kind,
-                                         wide ? magnitudes_double : magnitudes_float, 0);
+            v->mode == BY_L2
+                ? sqrt(sum_group(g, x, base, kind, squares, 0))
+                : sum_group(g, x, base, kind, wide ? magnitudes_double : magnitudes_float, 0);
         s.factor = norm == 0 ? 0 : 1 / norm; /* zeros stay zeros */
     } else {
         if (v->mode == BY_DEVIATION)
@@ -408,10 +408,14 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
 }
 
 #define OPERATOR(x, version, least, most, outputs)                                                 \
-    const struct rt_op rt_op_##x = {                                                               \
-        .name = #x, .since = version, .min_in = least, .max_in = most, .min_out = 1,               \
-        .max_out = outputs, .infer = infer, .run = run                                             \
-    };
+    const struct rt_op rt_op_##x = { .name = #x,                                                   \
+                                     .since = version,                                             \
+                                     .min_in = least,                                              \
+                                     .max_in = most,                                               \
+                                     .min_out = 1,                                                 \
+                                     .max_out = outputs,                                           \
+                                     .infer = infer,                                               \
+                                     .run = run };
 
 OPERATOR(GroupNormalization, 18, 3, 3, 1)
 OPERATOR(InstanceNormalization, 1, 3, 3, 1)

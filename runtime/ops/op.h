@@ -32,7 +32,9 @@ enum {
     RT_OP_PROBABILITY = 1 << 9, /* its outputs are probabilities (Softmax, Sigmoid) */
     RT_OP_DIMS_ONE = 1 << 8, /* the same, if they are in one input only and, where the operator has
                                 but one, in one element (Mul, ReduceProd) */
-    RT_OP_DIMS_OVER = 1 << 11, /* the same, if they are in in[0] only and in[1] divides them (Div) */
+    RT_OP_DIMS_OVER = 1 << 11,  /* the same, if they are in in[0] only and in[1] divides them (Div) */
+    RT_OP_DIMS_EQUAL = 1 << 12, /* the same, if no batch makes in[0] and in[1] equal that are not so
+                                   for every batch */
 };
 
 /* What run() gets: tensors with the sizes of this run. */

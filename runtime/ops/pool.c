@@ -30,8 +30,9 @@ static int64_t column_major(const struct rt_pool *p, int64_t at)
 #define MOST ((int64_t)1 << 30)
 
 /* The attribute's values for the spatial axes into to[3 - rank ..]. */
-static enum rt_status axis_values(const struct rt_node *n, const char *name, int rank, int64_t least,
-                                  const int64_t *values, int64_t to[3], struct rt_error *err)
+static enum rt_status axis_values(const struct rt_node *n, const char *name, int rank,
+                                  int64_t least, const int64_t *values, int64_t to[3],
+                                  struct rt_error *err)
 {
     for (int i = 0; i < rank; i++) {
         if (values[i] < least || values[i] > MOST)
@@ -116,12 +117,13 @@ enum rt_status rt_pool_init(struct rt_pool *p, const struct rt_node *n, const st
     if (rank < 1 || rank > 3)
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "pools over %d spatial axes", rank);
     const char *pad = rt_attr_string(n, "auto_pad", "NOTSET");
-    if (strcmp(pad, "NOTSET") != 0 && strcmp(pad, "VALID") != 0 &&
-        strcmp(pad, "SAME_UPPER") != 0 && strcmp(pad, "SAME_LOWER") != 0)
+    if (strcmp(pad, "NOTSET") != 0 && strcmp(pad, "VALID") != 0 && strcmp(pad, "SAME_UPPER") != 0 &&
+        strcmp(pad, "SAME_LOWER") != 0)
         return rt_node_fail(err, RT_E_INVALID, n, "auto_pad is '%s'", pad);
 
-    *p = (struct rt_pool){ .kernel = { 1, 1, 1 }, .stride = { 1, 1, 1 }, .dilation = { 1, 1, 1 },
-                           .in = { 1, 1, 1 } };
+    *p = (struct rt_pool){
+        .kernel = { 1, 1, 1 }, .stride = { 1, 1, 1 }, .dilation = { 1, 1, 1 }, .in = { 1, 1, 1 }
+    };
     p->kind = n->op->name[0] == 'M'   ? RT_POOL_MAX
               : n->op->name[0] == 'A' ? RT_POOL_AVERAGE
                                       : RT_POOL_LP;

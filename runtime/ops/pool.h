@@ -19,13 +19,14 @@ struct rt_pool {
     enum rt_pool_kind kind;
     int64_t in[3], out[3];
     int64_t kernel[3], stride[3], dilation[3], pad[3], pad_end[3];
-    bool count_pads;     /* averages divide by the padding in their window too */
-    bool column_major;   /* how a maximum's index within its sample's channel counts */
-    double p;            /* of the norm */
+    bool count_pads;               /* averages divide by the padding in their window too */
+    bool column_major;             /* how a maximum's index within its sample's channel counts */
+    double p;                      /* of the norm */
     const struct rt_taps *taps[3]; /* [out[axis]]; set by prepare */
 };
 
-/* Fills *p but its taps from the node's attributes and the shape of its input, or says what is wrong. */
+/* Fills *p but its taps from the node's attributes and the shape of its input, or says what is
+ * wrong. */
 enum rt_status rt_pool_init(struct rt_pool *p, const struct rt_node *n, const struct rt_shape *x,
                             struct rt_error *err);
 

@@ -13,9 +13,9 @@ bool rt_pool_can_block(const struct rt_graph *g, const struct rt_node *n)
 
 /* One row of output pixels of one channel block. Inlined with lanes known, so that the loops over
  * them become vectors. x is the channel block's first pixel, y the row's. */
-static inline __attribute__((always_inline)) void
-pool_row(const struct rt_pool *p, enum rt_pool_kind kind, int lanes, const float *x, float *y,
-         int64_t oh)
+static inline __attribute__((always_inline)) void pool_row(const struct rt_pool *p,
+                                                           enum rt_pool_kind kind, int lanes,
+                                                           const float *x, float *y, int64_t oh)
 {
     const struct rt_taps h = p->taps[1][oh];
     for (int64_t ow = 0; ow < p->out[2]; ow++, y += lanes) {

@@ -1,4 +1,5 @@
-/* The matrix product of every element type: rows of sums, in the kind that the type is computed in. */
+/* The matrix product of every element type: rows of sums, in the kind that the type is computed in.
+ */
 #include "runtime/ops/element.h"
 #include "runtime/ops/gemm.h"
 
@@ -79,8 +80,10 @@ void rt_product_run(const struct rt_call *c, const struct rt_worker *w, const st
         const int64_t row = item / pieces, column = item % pieces * RT_CHUNK;
         const int64_t len = p->n - column < RT_CHUNK ? p->n - column : RT_CHUNK;
         const int64_t batch = row / p->m;
-        const int64_t from = rt_product_matrix(p, p->left_batch, batch) * p->m * p->k + row % p->m * p->left_m;
-        const int64_t to = rt_product_matrix(p, p->right_batch, batch) * p->k * p->n + column * p->right_n;
+        const int64_t from =
+            rt_product_matrix(p, p->left_batch, batch) * p->m * p->k + row % p->m * p->left_m;
+        const int64_t to =
+            rt_product_matrix(p, p->right_batch, batch) * p->k * p->n + column * p->right_n;
         union rt_chunk sum, one, buf;
         for (int64_t i = 0; i < RT_CHUNK; i++)
             sum.u[i] = 0; /* a zero of every kind */

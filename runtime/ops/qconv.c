@@ -64,9 +64,9 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
         unsigned types;
         int64_t maps;
     } parameters[] = {
-        { in->x_scale, RT_T_REAL, 1 },       { in->x_zero, RT_T_QUANTIZED, 1 },
+        { in->x_scale, RT_T_REAL, 1 },         { in->x_zero, RT_T_QUANTIZED, 1 },
         { in->w_scale, RT_T_REAL, conv.maps }, { in->w_zero, RT_T_QUANTIZED, conv.maps },
-        { in->y_scale, RT_T_REAL, 1 },       { in->y_zero, RT_T_QUANTIZED, 1 },
+        { in->y_scale, RT_T_REAL, 1 },         { in->y_zero, RT_T_QUANTIZED, 1 },
     };
     for (size_t i = 0; s == RT_OK && i < sizeof parameters / sizeof parameters[0]; i++)
         s = check_parameter(g, n, parameters[i].input, parameters[i].types, parameters[i].maps,
@@ -114,8 +114,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     const struct rt_shape most = rt_shape_at(&x->shape, b->max_batch);
     const int64_t n_weights = rt_shape_numel(&w->shape);
     n->scratch = aligned(rt_shape_numel(&most)) + (size_t)b->threads * aligned(pixels(s->conv.out));
-    n->flops = 2 * (double)rt_dim_at(x->shape.dim[0], 1) * (double)pixels(s->conv.out) *
-               (double)n_weights;
+    n->flops =
+        2 * (double)rt_dim_at(x->shape.dim[0], 1) * (double)pixels(s->conv.out) * (double)n_weights;
     n->algorithm = "plain";
     n->state = s;
     if (!w->constant || (zero != NULL && !zero->constant)) {
@@ -165,8 +165,8 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
     const int64_t in_size = pixels(conv->in), out_size = pixels(conv->out);
     int32_t *centered = c->scratch;
     char *rest = (char *)c->scratch + aligned(rt_shape_numel(&x->shape));
-    rt_integer_center(centered, x,
-                      rt_has_in(c->node, s->in->x_zero) ? &c->in[s->in->x_zero] : NULL, 0, w);
+    rt_integer_center(centered, x, rt_has_in(c->node, s->in->x_zero) ? &c->in[s->in->x_zero] : NULL,
+                      0, w);
     const int32_t *weights = s->weights;
     if (weights == NULL) {
         rt_integer_center((int32_t *)(void *)rest, &c->in[s->in->w],

@@ -32,8 +32,7 @@ static enum rt_status find_spread(struct spread *s, const struct rt_node *n,
     if (block > 0) {
         fits = scale->rank == x->rank;
         for (int i = 0; fits && i < x->rank; i++)
-            fits = scale->dim[i] ==
-                   (i == axis ? (x->dim[i] + block - 1) / block : x->dim[i]);
+            fits = scale->dim[i] == (i == axis ? (x->dim[i] + block - 1) / block : x->dim[i]);
         s->block = block;
         s->slices = rt_shape_range(x, 0, axis);
         s->len = rt_shape_range(x, axis, x->rank);
@@ -61,8 +60,9 @@ static void init_operand(struct rt_operand *o, const struct spread *s, const str
     const int64_t inner = rt_shape_range(x, s->axis + 1, x->rank);
     const int64_t blocks = p->shape.dim[s->axis];
     t.data = rt_element_at(p, i * blocks * inner);
-    *o = (struct rt_operand){ .t = t, .rank = 3, .dim = { blocks, s->block, inner },
-                              .stride = { inner, 0, 1 } };
+    *o = (struct rt_operand){
+        .t = t, .rank = 3, .dim = { blocks, s->block, inner }, .stride = { inner, 0, 1 }
+    };
 }
 
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
@@ -222,9 +222,15 @@ static void run_dynamic(const struct rt_call *c, const struct rt_worker *w)
 }
 
 #define OPERATOR(x, version)                                                                       \
-    const struct rt_op rt_op_##x = { .name = #x, .since = version, .min_in = 2, .max_in = 3,       \
-                                     .min_out = 1, .max_out = 1, .traits = RT_OP_ROUNDS,            \
-                                     .infer = infer, .run = run };
+    const struct rt_op rt_op_##x = { .name = #x,                                                   \
+                                     .since = version,                                             \
+                                     .min_in = 2,                                                  \
+                                     .max_in = 3,                                                  \
+                                     .min_out = 1,                                                 \
+                                     .max_out = 1,                                                 \
+                                     .traits = RT_OP_ROUNDS,                                       \
+                                     .infer = infer,                                               \
+                                     .run = run };
 
 OPERATOR(DequantizeLinear, 10)
 OPERATOR(QuantizeLinear, 10)

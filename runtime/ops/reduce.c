@@ -193,8 +193,8 @@ static void set_start(void *results, enum rt_kind kind, enum rt_dtype dtype, enu
                       int64_t n)
 {
     static const double reals[] = { 0, 1, -INFINITY, INFINITY };
-    const bool is_signed = dtype == RT_INT8 || dtype == RT_INT16 || dtype == RT_INT32 ||
-                           dtype == RT_INT64;
+    const bool is_signed =
+        dtype == RT_INT8 || dtype == RT_INT16 || dtype == RT_INT32 || dtype == RT_INT64;
     const int bits = dtype == RT_BOOL ? 1 : 8 * (int)rt_dtype_size(dtype);
     const uint64_t highest = UINT64_MAX >> (64 - bits + (is_signed ? 1 : 0));
     const uint64_t wholes[] = { 0, 1, is_signed ? ~highest : 0, highest };
@@ -227,12 +227,23 @@ static void finish(double *y, enum finish how, int64_t n, double count, double p
 {
     for (int64_t i = 0; i < n; i++) {
         switch (how) {
-        case MEAN: y[i] /= count; break;
-        case ROOT: y[i] = sqrt(y[i]); break;
-        case LOGARITHM: y[i] = log(y[i]); break;
-        case LOG_SHIFTED: y[i] = log(y[i]) + shift[i]; break;
-        case POWER: y[i] = pow(y[i], 1 / p); break;
-        case AS_IT_IS: break;
+        case MEAN:
+            y[i] /= count;
+            break;
+        case ROOT:
+            y[i] = sqrt(y[i]);
+            break;
+        case LOGARITHM:
+            y[i] = log(y[i]);
+            break;
+        case LOG_SHIFTED:
+            y[i] = log(y[i]) + shift[i];
+            break;
+        case POWER:
+            y[i] = pow(y[i], 1 / p);
+            break;
+        case AS_IT_IS:
+            break;
         }
     }
 }

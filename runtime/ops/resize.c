@@ -53,10 +53,10 @@ static enum rt_status read_attributes(struct rt_resize *r, const struct rt_node 
                                       struct rt_error *err)
 {
     static const char *const modes[] = { "nearest", "linear", "cubic", "bilinear", NULL };
-    static const char *const coordinates[] = {
-        "half_pixel",    "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
-        "asymmetric",    "tf_half_pixel_for_nn", "tf_crop_and_resize", NULL
-    };
+    static const char *const coordinates[] = { "half_pixel",         "half_pixel_symmetric",
+                                               "pytorch_half_pixel", "align_corners",
+                                               "asymmetric",         "tf_half_pixel_for_nn",
+                                               "tf_crop_and_resize", NULL };
     static const char *const roundings[] = { "round_prefer_floor", "round_prefer_ceil", "floor",
                                              "ceil", NULL };
     /* Before version 11 there was one rule. */
@@ -251,7 +251,7 @@ static enum rt_status plan_passes(struct rt_build *b, struct rt_node *n, struct 
     enum rt_status status = measure(b->g, n, &x->shape, &s->resize, axis, err);
     if (status != RT_OK)
         return status;
-    s->kind = s->resize.mode == RT_RESIZE_NEAREST ? rt_kind_of(x->dtype)
+    s->kind = s->resize.mode == RT_RESIZE_NEAREST                     ? rt_kind_of(x->dtype)
               : x->dtype == RT_DOUBLE || !rt_dtype_is_float(x->dtype) ? RT_KIND_DOUBLE
                                                                       : RT_KIND_FLOAT;
     struct rt_shape at_most = rt_shape_at(&shape, b->max_batch);
@@ -288,12 +288,11 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
 static void run_pass(const struct pass *p, const struct state *s, int64_t outer, const char *from,
                      char *to, const struct rt_worker *w)
 {
-    static void (*const row[RT_N_KINDS])(const struct pass *, int64_t, const void *, void *) = {
-        row_float, row_double, row_int, row_uint
-    };
-    static void (*const line[RT_N_KINDS])(const struct pass *, const void *, void *) = {
-        line_float, line_double, line_int, line_uint
-    };
+    static void (*const row[RT_N_KINDS])(const struct pass *, int64_t, const void *,
+                                         void *) = { row_float, row_double, row_int, row_uint };
+    static void (*const line[RT_N_KINDS])(const struct pass *, const void *,
+                                          void *) = { line_float, line_double, line_int,
+                                                      line_uint };
     static void (*const fill[RT_N_KINDS])(void *, double, int64_t) = { fill_float, fill_double,
                                                                        fill_int, fill_uint };
     const size_t size = s->kind == RT_KIND_FLOAT ? sizeof(float) : sizeof(double);
@@ -333,8 +332,8 @@ static void store_clamped(const struct rt_tensor *y, const double *x, int64_t at
 static void store_result(const struct state *s, const struct rt_tensor *y, const void *from,
                          const struct rt_worker *w)
 {
-    const bool narrow = s->kind == RT_KIND_DOUBLE && !rt_dtype_is_float(y->dtype) &&
-                        rt_dtype_size(y->dtype) < 8;
+    const bool narrow =
+        s->kind == RT_KIND_DOUBLE && !rt_dtype_is_float(y->dtype) && rt_dtype_size(y->dtype) < 8;
     const struct rt_tensor source = { s->kind == RT_KIND_FLOAT    ? RT_FLOAT
                                       : s->kind == RT_KIND_DOUBLE ? RT_DOUBLE
                                                                   : RT_INT64,
@@ -457,9 +456,10 @@ static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
 #define OPERATOR(x, version, most)                                                                 \
     static const struct rt_op x##_blocked = { COMMON(x, most), .since = version,                   \
                                               .prepare = prepare_blocked, .run = run_blocked };    \
-    const struct rt_op rt_op_##x = { COMMON(x, most), .since = version, .prepare = prepare,        \
-                                     .run = run, .can_block = can_block,                           \
-                                     .reads_plain = reads_plain, .blocked = &x##_blocked };
+    const struct rt_op rt_op_##x = { COMMON(x, most),        .since = version,                     \
+                                     .prepare = prepare,     .run = run,                           \
+                                     .can_block = can_block, .reads_plain = reads_plain,           \
+                                     .blocked = &x##_blocked };
 
 OPERATOR(Resize, 10, 4)
 OPERATOR(Upsample, 1, 2)

@@ -15,8 +15,12 @@ enum rt_resize_coordinates {
     RT_RESIZE_TF_HALF_PIXEL_FOR_NN,
     RT_RESIZE_TF_CROP,
 };
-enum rt_resize_rounding { RT_RESIZE_PREFER_FLOOR, RT_RESIZE_PREFER_CEIL, RT_RESIZE_FLOOR,
-                          RT_RESIZE_CEIL };
+enum rt_resize_rounding {
+    RT_RESIZE_PREFER_FLOOR,
+    RT_RESIZE_PREFER_CEIL,
+    RT_RESIZE_FLOOR,
+    RT_RESIZE_CEIL
+};
 
 /* What a node's attributes say. */
 struct rt_resize {
@@ -37,9 +41,9 @@ struct rt_resize_axis {
 /* For each output position, taps elements of the input and their weights, which sum to 1. */
 struct rt_resize_table {
     int64_t taps;
-    int32_t *index;  /* [out][taps], each one inside the input */
-    double *weight;  /* [out][taps] */
-    bool *outside;   /* [out] holds the extrapolation value; NULL: none does */
+    int32_t *index; /* [out][taps], each one inside the input */
+    double *weight; /* [out][taps] */
+    bool *outside;  /* [out] holds the extrapolation value; NULL: none does */
 };
 
 /* Fills *t from memory of the arena. axis->in is at least 1. False: no memory. */

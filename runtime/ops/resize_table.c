@@ -66,8 +66,8 @@ static int64_t reach(const struct rt_resize *r, double scale)
     return (int64_t)ceil(radius / (r->antialias && scale < 1 ? scale : 1));
 }
 
-static void fill(const struct rt_resize *r, const struct rt_resize_axis *a, double x,
-                 int64_t taps, int32_t *index, double *weight)
+static void fill(const struct rt_resize *r, const struct rt_resize_axis *a, double x, int64_t taps,
+                 int32_t *index, double *weight)
 {
     if (r->mode == RT_RESIZE_NEAREST) {
         index[0] = clamp(nearest(x, r->rounding), a->in);

@@ -51,7 +51,8 @@ static enum rt_status infer_align(struct rt_graph *g, struct rt_node *n, struct 
         return s;
     const struct rt_shape *rois = &rt_in(g, n, 1)->shape, *which = &rt_in(g, n, 2)->shape;
     if (which->rank != 1 || which->dim[0] != rois->dim[0])
-        return rt_node_fail(err, RT_E_INVALID, n, "batch_indices does not have one for each region");
+        return rt_node_fail(err, RT_E_INVALID, n,
+                            "batch_indices does not have one for each region");
     const char *mode = rt_attr_string(n, "mode", "avg");
     const char *transform = rt_attr_string(n, "coordinate_transformation_mode", "half_pixel");
     if ((strcmp(mode, "avg") != 0 && strcmp(mode, "max") != 0) ||
@@ -98,7 +99,8 @@ static double pool_bin(const struct rt_tensor *x, int64_t base, const struct spa
 {
     double sum = 0, best = -INFINITY;
     for (int64_t i = 0; i < v->samples; i++) {
-        const double y = v->start + v->bin * ((double)bin_y + ((double)i + 0.5) / (double)v->samples);
+        const double y =
+            v->start + v->bin * ((double)bin_y + ((double)i + 0.5) / (double)v->samples);
         for (int64_t j = 0; j < h->samples; j++) {
             const double z =
                 h->start + h->bin * ((double)bin_x + ((double)j + 0.5) / (double)h->samples);
@@ -107,10 +109,8 @@ static double pool_bin(const struct rt_tensor *x, int64_t base, const struct spa
             double part[4] = { 0 };
             if (neighbours(v, y, row, &down) && neighbours(h, z, column, &right)) {
                 for (int k = 0; k < 4; k++) {
-                    const double weight =
-                        (k / 2 ? down : 1 - down) * (k % 2 ? right : 1 - right);
-                    part[k] =
-                        weight * rt_element(x, base + row[k / 2] * h->len + column[k % 2]);
+                    const double weight = (k / 2 ? down : 1 - down) * (k % 2 ? right : 1 - right);
+                    part[k] = weight * rt_element(x, base + row[k / 2] * h->len + column[k % 2]);
                 }
             }
             sum += part[0] + part[1] + part[2] + part[3];

@@ -41,9 +41,8 @@ static enum rt_status view_of(struct view *v, const struct rt_node *n, const str
                               struct rt_error *err)
 {
     int axis;
-    enum rt_status s =
-        rt_fix_axis(n, rt_attr_int(n, "axis", n->opset < 13 ? 1 : -1), x->rank, n->opset < 13,
-                    &axis, err);
+    enum rt_status s = rt_fix_axis(n, rt_attr_int(n, "axis", n->opset < 13 ? 1 : -1), x->rank,
+                                   n->opset < 13, &axis, err);
     if (s != RT_OK)
         return s;
     const int end = n->opset < 13 ? x->rank : axis + 1;
@@ -110,8 +109,8 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
         for (int64_t r = 0; r < rows; r++)
             rt_load_elements(buf + (size_t)(r * width) * size, kind, x->dtype,
                              rt_element_at(x, at + r * v.inner), 1, run_len);
-        (kind == RT_KIND_DOUBLE ? softmax_double : softmax_float)(v.mode, buf, buf + buf_len,
-                                                                  v.len, width);
+        (kind == RT_KIND_DOUBLE ? softmax_double : softmax_float)(v.mode, buf, buf + buf_len, v.len,
+                                                                  width);
         for (int64_t r = 0; r < rows; r++)
             rt_store_elements(y->dtype, rt_element_at(y, at + r * v.inner), 1,
                               buf + (size_t)(r * width) * size, kind, run_len);
@@ -119,10 +118,15 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
 }
 
 #define OPERATOR(x, more)                                                                          \
-    const struct rt_op rt_op_##x = {                                                               \
-        .name = #x, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1,                          \
-        .traits = RT_OP_INPLACE | (more), .infer = infer, .prepare = prepare, .run = run           \
-    };
+    const struct rt_op rt_op_##x = { .name = #x,                                                   \
+                                     .min_in = 1,                                                  \
+                                     .max_in = 1,                                                  \
+                                     .min_out = 1,                                                 \
+                                     .max_out = 1,                                                 \
+                                     .traits = RT_OP_INPLACE | (more),                             \
+                                     .infer = infer,                                               \
+                                     .prepare = prepare,                                           \
+                                     .run = run };
 
 OPERATOR(Hardmax, 0)
 OPERATOR(LogSoftmax, 0)

@@ -25,8 +25,8 @@ static enum rt_status read_state(struct state *s, struct rt_graph *g, const stru
     const struct rt_shape *x = &rt_in(g, n, 0)->shape;
     const int64_t *ks;
     int64_t count;
-    enum rt_status status = rt_fix_axis(n, rt_attr_int(n, "axis", -1), x->rank, false, &s->axis,
-                                        err);
+    enum rt_status status =
+        rt_fix_axis(n, rt_attr_int(n, "axis", -1), x->rank, false, &s->axis, err);
     if (status != RT_OK)
         return status;
     s->largest = rt_attr_int(n, "largest", 1) != 0;
@@ -101,8 +101,7 @@ static void sift(struct item *heap, int64_t n, int64_t i, bool real, bool larges
     heap[i] = moving;
 }
 
-static struct item item_at(const union rt_chunk *chunk, enum rt_kind kind, int64_t i,
-                           int64_t index)
+static struct item item_at(const union rt_chunk *chunk, enum rt_kind kind, int64_t i, int64_t index)
 {
     struct item item = { .index = index };
     if (kind == RT_KIND_DOUBLE)
@@ -145,8 +144,7 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
 {
     const struct state *s = c->node->state;
     const struct rt_tensor *x = &c->in[0];
-    const enum rt_kind kind =
-        rt_dtype_is_float(x->dtype) ? RT_KIND_DOUBLE : rt_kind_of(x->dtype);
+    const enum rt_kind kind = rt_dtype_is_float(x->dtype) ? RT_KIND_DOUBLE : rt_kind_of(x->dtype);
     const int64_t len = x->shape.dim[s->axis];
     const int64_t inner = rt_shape_range(&x->shape, s->axis + 1, x->shape.rank);
     const size_t size = rt_dtype_size(x->dtype);

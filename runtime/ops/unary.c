@@ -78,12 +78,11 @@ static const struct unary unaries[] = {
     { "Exp", RT_T_REAL, RT_ACT_EXP, KERNEL(Exp) },
     { "Floor", RT_T_REAL, -1, REAL(Floor) },
     { "Gelu", RT_T_REAL, RT_ACT_GELU, KERNEL(Gelu) },
-    { "HardSigmoid", RT_T_REAL, RT_ACT_HARD_SIGMOID, KERNEL(HardSigmoid),
-      .a = { "alpha", 0.2 }, .b = { "beta", 0.5 } },
+    { "HardSigmoid", RT_T_REAL, RT_ACT_HARD_SIGMOID, KERNEL(HardSigmoid), .a = { "alpha", 0.2 },
+      .b = { "beta", 0.5 } },
     { "HardSwish", RT_T_REAL, RT_ACT_HARD_SWISH, KERNEL(HardSwish) },
-    { "IsInf", RT_T_REAL, -1, REAL(IsInf),
-      .a = { "detect_negative", 1 }, .b = { "detect_positive", 1 },
-      .test = true },
+    { "IsInf", RT_T_REAL, -1, REAL(IsInf), .a = { "detect_negative", 1 },
+      .b = { "detect_positive", 1 }, .test = true },
     { "IsNaN", RT_T_REAL, -1, REAL(IsNaN), .test = true },
     { "LeakyRelu", RT_T_REAL, RT_ACT_LEAKY_RELU, KERNEL(LeakyRelu), .a = { "alpha", 0.01 } },
     { "Log", RT_T_REAL, -1, REAL(Log) },
@@ -93,10 +92,9 @@ static const struct unary unaries[] = {
     { "Reciprocal", RT_T_REAL, -1, REAL(Reciprocal) },
     { "Relu", RT_T_NUMBER, RT_ACT_RELU, KERNEL_AND_INT(Relu) },
     { "Round", RT_T_REAL, -1, REAL(Round) },
-    { "Selu", RT_T_REAL, RT_ACT_SELU, KERNEL(Selu),
-      .a = { "alpha", 1.67326319217681884765625 }, .b = { "gamma", 1.05070102214813232421875 } },
-    { "Shrink", RT_T_NUMBER, -1, NUMBER(Shrink),
-      .a = { "lambd", 0.5 }, .b = { "bias", 0 } },
+    { "Selu", RT_T_REAL, RT_ACT_SELU, KERNEL(Selu), .a = { "alpha", 1.67326319217681884765625 },
+      .b = { "gamma", 1.05070102214813232421875 } },
+    { "Shrink", RT_T_NUMBER, -1, NUMBER(Shrink), .a = { "lambd", 0.5 }, .b = { "bias", 0 } },
     { "Sigmoid", RT_T_REAL, RT_ACT_SIGMOID, KERNEL(Sigmoid) },
     { "Sign", RT_T_NUMBER, -1, NUMBER(Sign) },
     { "Sin", RT_T_REAL, -1, REAL(Sin) },
@@ -210,8 +208,11 @@ static bool as_step(const struct rt_graph *g, const struct rt_node *n, struct rt
     const struct state s = state_of(n);
     if (s.u->kernel < 0 || g->value[n->in[0]].dtype != RT_FLOAT)
         return false;
-    *step = (struct rt_step){ .kind = RT_STEP_ACTIVATION, .act = (enum rt_activation)s.u->kernel,
-                              .a = (float)s.a, .b = (float)s.b, .label = n->op->name };
+    *step = (struct rt_step){ .kind = RT_STEP_ACTIVATION,
+                              .act = (enum rt_activation)s.u->kernel,
+                              .a = (float)s.a,
+                              .b = (float)s.b,
+                              .label = n->op->name };
     *data = 0;
     return true;
 }

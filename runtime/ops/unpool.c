@@ -24,8 +24,7 @@ static enum rt_status pooled_from(const struct rt_node *n, const struct rt_shape
         int64_t span;
         if (stride < 1 || kernel[i] < 1 || rt_is_batched(x->dim[2 + i]) ||
             !rt_mul_i64(x->dim[2 + i] - 1, stride, &span) || span > INT64_MAX / 4 ||
-            kernel[i] > INT32_MAX || pad < 0 || pad > INT32_MAX ||
-            span + kernel[i] - pad < 1)
+            kernel[i] > INT32_MAX || pad < 0 || pad > INT32_MAX || span + kernel[i] - pad < 1)
             return rt_node_fail(err, RT_E_INVALID, n, "the sizes along axis %d are wrong", 2 + i);
         out->dim[2 + i] = span + kernel[i] - pad;
     }
@@ -58,7 +57,8 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
                             (long long)count);
     for (int i = 0; i < y.rank && count >= 0; i++) {
         if (wanted[i] < y.dim[i])
-            return rt_node_fail(err, RT_E_INVALID, n, "output_shape is smaller than what was pooled");
+            return rt_node_fail(err, RT_E_INVALID, n,
+                                "output_shape is smaller than what was pooled");
         y.dim[i] = wanted[i];
     }
     return rt_set_out(g, n, 0, dtype, &y, err);

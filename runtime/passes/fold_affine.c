@@ -106,9 +106,20 @@ static enum rt_status stand_alone(struct rt_pass_run *r, int node, const struct 
     m->out[0] = out;
     m->batchnorm = n->batchnorm;
     g->value[in].uses++;
+    g->value[out].producer = made;
     rt_batchnorm_became(g, n, RT_BN_STANDALONE, NULL, why);
     rt_graph_kill(g, node);
     return RT_OK;
+}
+
+/* Value v's producer takes steps, and could take what makes y of v for one: as a ChannelAffine. */
+static bool can_be_step(const struct rt_graph *g, int v, int y)
+{
+    const struct rt_value *x = &g->value[v];
+    return x->producer >= 0 && x->uses == 1 && g->node[x->producer].out[0] == v &&
+           (g->node[x->producer].op->traits & RT_OP_EPILOGUE) != 0 &&
+           g->node[x->producer].n_steps < RT_MAX_STEPS &&
+           rt_shape_equal(&x->shape, &g->value[y].shape);
 }
 
 enum rt_status rt_pass_fold_affine(struct rt_pass_run *r, int node, struct rt_error *err)
@@ -143,7 +154,7 @@ enum rt_status rt_pass_fold_affine(struct rt_pass_run *r, int node, struct rt_er
         s = fold_forward(r, node, &a, err);
     if (s == RT_E_UNSUPPORTED) {
         s = RT_OK;
-        if (!is_norm)
+        if (n->op == &rt_op_ChannelAffine || (!is_norm && !can_be_step(g, n->in[a.data], n->out[0])))
             goto out;
         s = stand_alone(r, node, &a, channels, why, err);
     }

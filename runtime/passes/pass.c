@@ -7,6 +7,10 @@
 static rt_pass *const list[] = {
     rt_pass_fold_constants,
     rt_pass_drop_identity,
+    rt_pass_simplify,
+    rt_pass_find_activations,
+    rt_pass_find_norms,
+    rt_pass_channels_first,
     rt_pass_fold_affine,
     rt_pass_fuse_steps,
 };

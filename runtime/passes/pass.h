@@ -22,6 +22,13 @@ typedef enum rt_status rt_pass(struct rt_pass_run *r, int node, struct rt_error 
 rt_pass rt_pass_fold_constants;
 /* Drops nodes that hand their input through as it is. */
 rt_pass rt_pass_drop_identity;
+/* Replaces nodes by a simpler or better known operator of the same meaning. */
+rt_pass rt_pass_simplify;
+/* Recognise activations and normalisations that exporters spell out. */
+rt_pass rt_pass_find_activations;
+rt_pass rt_pass_find_norms;
+/* Moves stretches that work on channels behind to channels in front. */
+rt_pass rt_pass_channels_first;
 /* Moves per-channel multiply-adds (batch norm and its like) into the weights of the node before,
  * of the node after, or makes a ChannelAffine of them. */
 rt_pass rt_pass_fold_affine;

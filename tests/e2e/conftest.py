@@ -13,7 +13,8 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(models):
     """Serves models/fashion (the default model) and the tests' own."""
-    s = serving.Server(serving.ROOT / "models" / "fashion", models)
+    # Its connections outlive the tests that use servers of their own.
+    s = serving.Server(serving.ROOT / "models" / "fashion", models, "--idle-timeout", "3600")
     yield s
     assert s.stop() == 0, "".join(s.log)
 

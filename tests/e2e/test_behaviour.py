@@ -306,7 +306,7 @@ def test_signal_ends_it(serve, sig):
 
 def test_sigterm_drains(serve):
     """Requests at work are answered; new ones are not taken; then it exits 0."""
-    server = serve("--max-batch", "1")
+    server = serve("--max-batch", "1", "--drain-timeout", PATIENCE)
     body, headers = binary_request({"x": SLOW})
     answers = []
 

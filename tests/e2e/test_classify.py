@@ -1,10 +1,12 @@
 """Pictures in, labels out; and the accuracy of the bundled model over the wire."""
 
 import gzip
+import io
 import json
 import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from serving import ROOT, binary_request, error_of, outputs_of
@@ -153,3 +155,18 @@ def test_accuracy(server):
     assert len(labels) == card["of"]
     assert abs(correct - card["correct"]) <= unsure
     print(f"{correct} of {len(labels)} right")
+
+
+def test_large_jpegs(server, serve):
+    """They are decoded at a fraction of their size, unless exactness is asked for."""
+    path = next(p for p in samples() if label_in_name(p) == plain("Ankle boot"))
+    file = io.BytesIO()
+    with PIL.Image.open(path) as picture:
+        picture.convert("L").resize((1120, 1120), PIL.Image.BICUBIC).save(file, "JPEG", quality=95)
+    exact = serve("--exact", paths=[FASHION])
+    scores = [{c["label"]: c["score"] for c in
+               s.post(CLASSIFY + "?top=10", file.getvalue()).json()["predictions"][0]["classes"]}
+              for s in (server, exact)]
+    assert max(scores[0], key=scores[0].get) == max(scores[1], key=scores[1].get) == "Ankle boot"
+    assert all(abs(scores[0][k] - scores[1][k]) < 0.02 for k in LABELS)
+    assert scores[0] != scores[1]

@@ -90,8 +90,9 @@ def test_bad(server, method, path, status, says):
 def test_server_metadata(server):
     meta = server.get("/v2").json()
     assert meta["name"] == "convd" and meta["version"]
-    assert set(meta["extensions"]) == {"binary_tensor_data", "parameters", "statistics",
-                                       "model_configuration"}
+    assert set(meta["extensions"]) >= {"binary_tensor_data", "parameters", "statistics",
+                                       "model_configuration", "model_repository",
+                                       "schedule_policy", "logging"}
 
 
 def test_list(server):
@@ -163,4 +164,5 @@ def test_hint(server):
 @pytest.mark.parametrize("path", ["/v2", "/nothing", "/v2/models/none"])
 def test_request_id(server, path):
     assert server.get(path, headers={"X-Request-Id": "a-1"}).headers["X-Request-Id"] == "a-1"
-    assert "X-Request-Id" not in server.get(path).headers
+    made = [server.get(path).headers["X-Request-Id"] for _ in range(2)]
+    assert made[0] and made[1] and made[0] != made[1]

@@ -1,0 +1,242 @@
+/* Depthwise convolution on channel-blocked tensors: a vector holds a pixel's channels, each of which
+ * has weights of its own.
+ *
+ * Where windows lie inside the input, rows of outputs are one call; at the sides they hang over, and
+ * the outputs of a column, which miss the same taps, are. Small planes are all sides: they are
+ * copied with zeros around them first. */
+#include "runtime/ops/conv_depthwise.h"
+#include "runtime/ops/steps.h"
+
+#include <string.h>
+
+/* Planes up to this width that are copied, at stride 1 alone: at 2 the copy would cost as much as
+ * the sums. */
+#define COPY_WIDTH 20
+/* Floats that a copied plane may have, and that rows of outputs may until their steps are done:
+ * they stay in the first cache. */
+#define COPY_FLOATS (16 * 1024)
+#define STRIP_FLOATS (4 * 1024)
+
+struct rt_depthwise_conv {
+    struct rt_conv c;
+    struct rt_conv inner; /* the same on the copy, without padding */
+    bool copied;
+    float *w; /* [block][kh][kw][b] */
+    const float *bias;
+    int64_t blocks;
+    int64_t strip_rows;
+    size_t copy_floats;
+};
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+bool rt_conv_is_depthwise(const struct rt_conv *c)
+{
+    return c->groups > 1 && c->groups == c->channels && c->maps == c->channels;
+}
+
+/* The input that outputs along an axis see, margins included. */
+static int64_t seen(const struct rt_conv *c, int axis)
+{
+    return (c->out[axis] - 1) * c->stride[axis] + rt_conv_extent(c, axis);
+}
+
+static bool hangs_over(const struct rt_conv *c, int axis)
+{
+    return c->pad[axis] > 0 || seen(c, axis) > c->in[axis] + c->pad[axis];
+}
+
+static void choose_copy(struct rt_depthwise_conv *s, int64_t block)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t floats = seen(c, 1) * seen(c, 2) * block;
+    s->copied = (hangs_over(c, 1) || hangs_over(c, 2)) && c->stride[1] == 1 && c->stride[2] == 1 &&
+                c->in[2] <= COPY_WIDTH && floats <= COPY_FLOATS;
+    s->inner = *c;
+    if (!s->copied)
+        return;
+    s->copy_floats = rt_align_up((size_t)floats * sizeof(float)) / sizeof(float);
+    for (int axis = 1; axis < 3; axis++) {
+        s->inner.in[axis] = seen(c, axis);
+        s->inner.pad[axis] = s->inner.pad_end[axis] = 0;
+    }
+}
+
+enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
+                                    const float *w, const float *bias,
+                                    struct rt_depthwise_conv **out, struct rt_error *err)
+{
+    const int64_t block = rt_kernels()->block, taps = rt_conv_taps(c);
+    struct rt_depthwise_conv *s = rt_arena_alloc(b->arena, sizeof *s);
+    if (s == NULL)
+        return rt_fail_nomem(err, sizeof *s);
+    s->c = *c;
+    s->bias = bias;
+    s->blocks = ceil_div(c->maps, block);
+    const size_t floats = (size_t)(s->blocks * taps * block);
+    s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
+    if (s->w == NULL)
+        return rt_fail_nomem(err, floats * sizeof *s->w);
+    for (int64_t m = 0; m < c->maps; m++)
+        for (int64_t k = 0; k < taps; k++)
+            s->w[(m / block * taps + k) * block + m % block] = w[m * taps + k];
+    choose_copy(s, block);
+    s->strip_rows = STRIP_FLOATS / (c->out[2] * block);
+    if (s->strip_rows < 1)
+        s->strip_rows = 1;
+    s->strip_rows = ceil_div(c->out[1], ceil_div(c->out[1], s->strip_rows)); /* of even size */
+    n->scratch = (size_t)b->threads * s->copy_floats * sizeof(float);
+    n->weight_bytes = floats * sizeof *s->w;
+    n->algorithm = "depthwise";
+    *out = s;
+    return RT_OK;
+}
+
+/* --- running ------------------------------------------------------------------------------ */
+
+/* One plane: x and y are its first pixels. */
+struct plane {
+    const struct rt_conv *c;
+    struct rt_depthwise d; /* what is the same for all its calls */
+    const float *x, *w;
+    float *y;
+};
+
+/* The taps first..first+count-1 of output o along an axis see an input. */
+static void valid_taps(const struct rt_conv *c, int axis, int64_t o, int64_t *first, int64_t *count)
+{
+    const int64_t at = o * c->stride[axis] - c->pad[axis], step = c->dilation[axis];
+    *first = at < 0 ? ceil_div(-at, step) : 0;
+    const int64_t end = at < c->in[axis] ? ceil_div(c->in[axis] - at, step) : 0;
+    *count = (end < c->kernel[axis] ? end : c->kernel[axis]) - *first;
+    if (*count < 0)
+        *count = 0;
+}
+
+/* Outputs that see the same taps: rows x columns from (row, column) on, a column alone or rows of
+ * several. */
+static void cover(const struct plane *p, int64_t row, int64_t rows, int64_t column, int64_t columns)
+{
+    const struct rt_conv *c = p->c;
+    const int64_t block = rt_kernels()->block;
+    struct rt_depthwise d = p->d;
+    int64_t i, taps, j, kw;
+    if (rows <= 0 || columns <= 0)
+        return;
+    valid_taps(c, 1, row, &i, &taps);
+    valid_taps(c, 2, column, &j, &kw);
+    d.kh = (size_t)(kw > 0 ? taps : 0);
+    d.kw = (size_t)kw;
+    d.w = p->w + (i * c->kernel[2] + j) * block;
+    d.x = p->x;
+    if (d.kh > 0)
+        d.x += ((row * c->stride[1] - c->pad[1] + i * c->dilation[1]) * c->in[2] +
+                column * c->stride[2] - c->pad[2] + j * c->dilation[2]) * block;
+    d.y = p->y + (row * c->out[2] + column) * block;
+    if (columns > 1) {
+        d.pixels = (size_t)columns;
+        d.rows = (size_t)rows;
+    } else {
+        d.pixels = (size_t)rows;
+        d.rows = 1;
+        d.x_pixel = d.x_row;
+        d.y_pixel = d.y_row;
+    }
+    rt_kernels()->depthwise(&d);
+}
+
+/* Rows row..row+rows-1, which see the same taps of a column. */
+static void cover_rows(const struct plane *p, int64_t row, int64_t rows)
+{
+    const struct rt_conv *c = p->c;
+    int64_t lo, hi, unused;
+    rt_conv_valid(c, 2, 0, &lo, &unused);
+    rt_conv_valid(c, 2, c->kernel[2] - 1, &unused, &hi);
+    if (hi <= lo)
+        lo = hi = c->out[2];
+    for (int64_t o = 0; o < lo; o++)
+        cover(p, row, rows, o, 1);
+    cover(p, row, rows, lo, hi - lo);
+    for (int64_t o = hi; o < c->out[2]; o++)
+        cover(p, row, rows, o, 1);
+}
+
+static void run_rows(const struct plane *p, int64_t row, int64_t rows)
+{
+    const int64_t end = row + rows;
+    int64_t lo, hi, unused;
+    rt_conv_valid(p->c, 1, 0, &lo, &unused);
+    rt_conv_valid(p->c, 1, p->c->kernel[1] - 1, &unused, &hi);
+    for (; row < end && (row < lo || row >= hi); row++)
+        cover_rows(p, row, 1);
+    if (row < end && row < hi) {
+        const int64_t whole = (hi < end ? hi : end) - row;
+        cover_rows(p, row, whole);
+        row += whole;
+    }
+    for (; row < end; row++)
+        cover_rows(p, row, 1);
+}
+
+/* The plane's pixels amid the zeros of room, which no other call changes. */
+static void copy_plane(const struct rt_depthwise_conv *s, float *room, const float *x)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block, width = s->inner.in[2];
+    const int64_t rows = c->in[1] < s->inner.in[1] - c->pad[1] ? c->in[1]
+                                                               : s->inner.in[1] - c->pad[1];
+    const int64_t columns = c->in[2] < width - c->pad[2] ? c->in[2] : width - c->pad[2];
+    for (int64_t r = 0; r < rows && columns > 0; r++)
+        memcpy(room + ((r + c->pad[1]) * width + c->pad[2]) * block, x + r * c->in[2] * block,
+               (size_t)(columns * block) * sizeof *room);
+}
+
+void rt_depthwise_run(const struct rt_call *call, const struct rt_depthwise_conv *s,
+                      const struct rt_worker *w)
+{
+    const struct rt_conv *c = &s->c;
+    const struct rt_epilogue e = rt_epilogue_clamp(call->node);
+    const int64_t block = rt_kernels()->block;
+    const int64_t in = c->in[1] * c->in[2] * block, out = c->out[1] * c->out[2] * block;
+    const int64_t strips = ceil_div(c->out[1], s->strip_rows);
+    float *room = s->copied ? (float *)call->scratch + (size_t)w->id * s->copy_floats : NULL;
+    struct plane p = {
+        .c = &s->inner,
+        .d = {
+            .x_pixel = (size_t)(c->stride[2] * block),
+            .x_row = (size_t)(c->stride[1] * s->inner.in[2] * block),
+            .y_pixel = (size_t)block,
+            .y_row = (size_t)(c->out[2] * block),
+            .x_kh = (size_t)(c->dilation[1] * s->inner.in[2] * block),
+            .x_kw = (size_t)(c->dilation[2] * block),
+            .w_kh = (size_t)(c->kernel[2] * block),
+            .clamp = e.clamp,
+            .lo = e.lo,
+            .hi = e.hi,
+        },
+    };
+    int64_t i, end, copied = -1;
+    rt_worker_share(w, call->in[RT_CONV_X].shape.dim[0] * s->blocks * strips, 1, &i, &end);
+    if (room != NULL && i < end)
+        memset(room, 0, s->copy_floats * sizeof *room);
+    for (; i < end; i++) {
+        const int64_t plane = i / strips, cb = plane % s->blocks;
+        const int64_t row = i % strips * s->strip_rows;
+        const int64_t rows = c->out[1] - row < s->strip_rows ? c->out[1] - row : s->strip_rows;
+        const float *x = (const float *)call->in[RT_CONV_X].data + plane * in;
+        if (room != NULL && copied != plane)
+            copy_plane(s, room, x);
+        copied = plane;
+        p.x = room != NULL ? room : x;
+        p.y = (float *)call->out[0].data + plane * out;
+        p.w = s->w + cb * rt_conv_taps(c) * block;
+        p.d.bias = s->bias + cb * block;
+        run_rows(&p, row, rows);
+        const int64_t at = plane * out + row * c->out[2] * block;
+        rt_steps_blocked_from(call, e.rest, (float *)call->out[0].data + at, plane / s->blocks, cb,
+                              at, rows * c->out[2]);
+    }
+}

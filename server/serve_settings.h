@@ -1,0 +1,44 @@
+/* What `convd serve` can be told: one table, from which flags, variables, the settings file and the
+ * help follow. */
+#ifndef SERVER_SERVE_SETTINGS_H
+#define SERVER_SERVE_SETTINGS_H
+
+#include "server/options.h"
+
+/* Strings are NULL where nothing is set. Times are in seconds. */
+struct sv_serve_settings {
+    const char *config;
+    bool print_config;
+    struct sv_option_list models;
+    bool watch;
+    double watch_interval;
+    bool model_control;
+    double queue_timeout;
+    int max_connections_each;
+    int header_timeout;
+    int body_timeout;
+    const char *tls_cert;
+    const char *tls_key;
+    const char *api_keys;
+    const char *control_keys;
+    struct sv_option_list cors;
+    const char *access_log;
+    const char *host;
+    int port;
+    int threads;
+    int max_batch;
+    int max_queue;
+    size_t max_body;
+    size_t max_pixels;
+    int max_connections;
+    int idle_timeout;
+    double drain_timeout;
+    bool exact;
+    int log_level;
+    int log_format;
+};
+
+extern const struct sv_command sv_serve_command;
+extern const struct sv_serve_settings sv_serve_defaults;
+
+#endif
