@@ -336,7 +336,8 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
     *con_cls = NULL;
     sv_watch_remove(h->watch, &x->watched);
     allow(c, h->options.idle_timeout + h->options.header_timeout);
-    x->req.sent = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    /* What is written to a peer that has closed seems to be sent, until it says that it is not. */
+    x->req.sent = why == MHD_REQUEST_TERMINATED_COMPLETED_OK && !x->watched.told;
     if (h->options.completed != NULL)
         h->options.completed(h->options.context, &x->req);
     if (x->refused) {

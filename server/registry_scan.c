@@ -36,8 +36,9 @@ static enum rt_status look_at(const struct sv_registry *r, const struct sv_sourc
             name = r->slot[i].name;
     c->name = rt_strdup(name);
     if (c->name == NULL) {
-        sv_model_config_reset(&c->config);
-        return rt_fail_nomem(err, strlen(name) + 1);
+        rt_fail_nomem(err, strlen(name) + 1);
+        sv_model_config_reset(&c->config); /* name may lie in it */
+        return RT_E_NOMEM;
     }
     if (s == RT_OK && !sv_model_name_valid(c->name))
         rt_fail(&c->why, RT_E_INVALID,

@@ -390,17 +390,18 @@ static void check_mac(const struct rt_kernels *k)
             check_mac_of(k, 7, 2, 2, kernel, 4 - kernel, last, kernel == 2, last == 1);
 }
 
+/* Rows that overlap in the input and lie apart in the output, with room between the pixels. */
 static void check_depthwise_of(const struct rt_kernels *k, size_t pixels, size_t kh, size_t kw,
                                size_t stride, size_t dilation, bool clamp)
 {
     const size_t b = (size_t)k->block;
-    begin("%s depthwise pixels %zu kernel %zux%zu stride %zu dilation %zu clamp %d", k->name,
-          pixels, kh, kw, stride, dilation, clamp);
     struct rt_depthwise d = {
         .pixels = pixels,
+        .rows = 1 + pixels % 3,
         .x_pixel = stride * b,
         .x_kw = dilation * b,
         .x_kh = (pixels * stride + kw * dilation) * b,
+        .y_pixel = b + pixels % 2 * 3,
         .w_kh = (kw + 1) * b,
         .kh = kh,
         .kw = kw,
@@ -408,41 +409,54 @@ static void check_depthwise_of(const struct rt_kernels *k, size_t pixels, size_t
         .lo = -0.5f,
         .hi = 0.5f,
     };
+    begin("%s depthwise pixels %zu rows %zu kernel %zux%zu stride %zu dilation %zu clamp %d",
+          k->name, pixels, d.rows, kh, kw, stride, dilation, clamp);
+    d.x_row = stride * d.x_kh;
+    d.y_row = d.y_pixel * pixels + 2;
     const bool taps = kh > 0 && kw > 0;
-    const size_t x_len =
-        taps ? (pixels - 1) * d.x_pixel + (kh - 1) * d.x_kh + (kw - 1) * d.x_kw + b : 0;
+    const size_t x_len = taps ? (d.rows - 1) * d.x_row + (pixels - 1) * d.x_pixel +
+                                    (kh - 1) * d.x_kh + (kw - 1) * d.x_kw + b
+                              : 0;
+    const size_t y_len = (d.rows - 1) * d.y_row + (pixels - 1) * d.y_pixel + b;
     struct guarded x = guarded_noise(x_len);
     struct guarded w = guarded_noise(taps ? (kh - 1) * d.w_kh + kw * b : 0);
-    struct guarded y = guarded_floats(pixels * b), bias = guarded_noise(b);
+    struct guarded y = guarded_noise(y_len), bias = guarded_noise(b), was = guarded_floats(y_len);
+    struct guarded one = guarded_floats(b);
+    memcpy(was.at, y.at, y_len * sizeof(float));
     d.x = x.at;
     d.w = w.at;
     d.y = y.at;
     d.bias = bias.at;
     k->depthwise(&d);
-    for (size_t p = 0; p < pixels; p++)
+    for (size_t q = 0; q < d.rows * pixels; q++) {
+        const size_t row = q / pixels, p = q % pixels;
+        const size_t from = taps ? row * d.x_row + p * d.x_pixel : 0;
+        const size_t to = row * d.y_row + p * d.y_pixel;
         for (size_t l = 0; l < b; l++) {
             double sum = (double)bias.at[l];
             for (size_t i = 0; i < kh; i++)
                 for (size_t j = 0; j < kw; j++)
-                    sum += (double)x.at[p * d.x_pixel + i * d.x_kh + j * d.x_kw + l] *
+                    sum += (double)x.at[from + i * d.x_kh + j * d.x_kw + l] *
                            (double)w.at[i * d.w_kh + j * b + l];
             if (clamp)
                 sum = fmin(0.5, fmax(-0.5, sum));
-            CHECK(fabs((double)y.at[p * b + l] - sum) <=
+            CHECK(fabs((double)y.at[to + l] - sum) <=
                       (double)(kh * kw + 4) * (double)FLT_EPSILON * (double)(kh * kw + 1),
-                  "pixel %zu lane %zu is %g, want %g", p, l, (double)y.at[p * b + l], sum);
+                  "row %zu pixel %zu lane %zu is %g, want %g", row, p, l, (double)y.at[to + l],
+                  sum);
+            was.at[to + l] = y.at[to + l];
         }
-    struct guarded one = guarded_floats(b);
-    for (size_t p = 0; p < pixels; p++) {
         struct rt_depthwise alone = d;
-        alone.pixels = 1;
-        alone.x = taps ? x.at + p * d.x_pixel : x.at;
+        alone.pixels = alone.rows = 1;
+        alone.x = x.at + from;
         alone.y = one.at;
         k->depthwise(&alone);
-        CHECK(memcmp(one.at, y.at + p * b, b * sizeof(float)) == 0, "pixel %zu alone is another",
-              p);
+        CHECK(memcmp(one.at, y.at + to, b * sizeof(float)) == 0,
+              "row %zu pixel %zu alone is another", row, p);
     }
+    CHECK(memcmp(was.at, y.at, y_len * sizeof(float)) == 0, "writes between its pixels");
     guarded_free(&one);
+    guarded_free(&was);
     guarded_free(&x);
     guarded_free(&w);
     guarded_free(&y);
@@ -454,7 +468,12 @@ static void check_depthwise(const struct rt_kernels *k)
     for (size_t pixels = 1; pixels <= 15; pixels++) {
         check_depthwise_of(k, pixels, 3, 3, 1, 1, pixels % 2);
         check_depthwise_of(k, pixels, 2, 3, 2, 1, pixels % 2);
+        check_depthwise_of(k, pixels, 3, 3, 2, 1, false);
         check_depthwise_of(k, pixels, 5, 5, 1, 1, false);
+        check_depthwise_of(k, pixels, 5, 5, 2, 1, true);
+        check_depthwise_of(k, pixels, 7, 7, 1, 1, false);
+        check_depthwise_of(k, pixels, 5, 5, 2, 1, true);
+        check_depthwise_of(k, pixels, 7, 7, 1, 1, false);
         check_depthwise_of(k, pixels, 3, 2, 3, 2, true);
         check_depthwise_of(k, pixels, 0, 3, 1, 1, false);
         check_depthwise_of(k, pixels, 3, 0, 1, 1, false);

@@ -139,7 +139,7 @@ static enum rt_status absorb(struct rt_pass_run *r, int node, bool is_scale, str
             continue;
         const struct rt_shape shape = g->value[norm->in[1]].shape;
         const int at = g->value[y].producer;
-        int made, scale = norm->in[1], bias = rt_has_in(norm, 2) ? norm->in[2] : -1;
+        int made = -1, scale = norm->in[1], bias = rt_has_in(norm, 2) ? norm->in[2] : -1;
         float *to;
         if (is_scale && bias >= 0)
             continue; /* would scale the bias too: exporters do not write that */

@@ -41,7 +41,7 @@ class Server:
         while self.port is None:
             line = lines.get(timeout=PATIENCE)
             assert line is not None, "convd ended:\n" + "".join(self.log)
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+            found = re.search(r"https?://127\.0\.0\.1:(\d+)", line)
             self.port = int(found.group(1)) if found else None
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = requests.Session()
