@@ -17,6 +17,7 @@ from torch import nn
 
 INPUT, OUTPUT = "image", "logits"
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+N_PICTURES = 16  # that make random statistics: those of few would not hold for others
 TWO_GIB = 2**31  # no protobuf message is larger; the tensors lie in a file of their own then
 
 
@@ -83,8 +84,7 @@ def randomise(module, side, seed):
             m.momentum = 1.0  # the statistics become those of the one batch below
         elif isinstance(m, (nn.Conv2d, nn.Linear)):
             hooks.append(m.register_forward_hook(_unit_variance))
-    # Statistics of few pictures do not hold for others: a deep network would explode on those.
-    module(pictures(16 if norms else 4, side, seed))
+    module(pictures(N_PICTURES if norms else 4, side, seed))
     for hook in hooks:
         hook.remove()
     for m, momentum in norms:

@@ -3,6 +3,7 @@
 
 import re
 import sys
+import warnings
 
 import torchvision.models as zoo
 
@@ -29,7 +30,10 @@ def load(name, pretrained, size):
     of its weights."""
     weights = zoo.get_model_weights(name).DEFAULT
     preset = weights.transforms()
-    module = zoo.get_model(name, weights=weights if pretrained else None, **_sized(name, size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fresh weights that torchvision will draw otherwise
+        module = zoo.get_model(name, weights=weights if pretrained else None,
+                               **_sized(name, size))
     trained, resize_to = preset.crop_size[0], preset.resize_size[0]
     side = size or trained
     # GoogLeNet's and Inception's preset is the usual one: with trained weights they undo it inside.

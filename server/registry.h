@@ -84,11 +84,12 @@ enum rt_status sv_registry_add(struct sv_registry *r, const char *path, struct r
  * long as loading takes, during which the models that are there are served. */
 int sv_registry_rescan(struct sv_registry *r, bool retry);
 
-/* Loads what the paths hold of this model, again if it is loaded already. Its versions are replaced
- * together, once all of them are ready to serve; until then, and for good when one cannot be
- * loaded, the old ones serve (RT_E_INVALID: "load failed for model 'm': ..."). config is the text
- * that stands for its config.json this time; NULL: the file. RT_E_NOT_FOUND when there is no such
- * model. Names are compared with those found and are never part of a path. */
+/* Loads what the paths hold of this model, again if it is loaded already. What could be loaded
+ * replaces what was there, all its versions at once, when it is ready to serve and has been warmed
+ * up; until then the old ones serve, and in place of what could not be loaded they go on to
+ * (RT_E_INVALID: "load failed for model 'm': ..."). config is the text that stands for its
+ * config.json this time; NULL: the file. RT_E_NOT_FOUND when there is no such model. Names are
+ * compared with those found and are never part of a path. */
 enum rt_status sv_registry_load(struct sv_registry *r, const char *name, const char *config,
                                 struct rt_error *err);
 /* Its versions are not found any more; requests at work are finished. Fine for one that is not

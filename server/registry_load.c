@@ -71,15 +71,10 @@ static void load(struct sv_registry *r, struct sv_candidate *c)
            kept ? ", the one before stays" : "", c->why.text);
 }
 
-/* Puts what was loaded of this model in its place, and takes away the versions that are not there
- * any more or not chosen: all at once. As long as a version that was chosen is not served, those
- * that were before stay. */
-static void commit(struct sv_registry *r, struct sv_scan *scan, const char *name, bool retire)
+/* Puts what was loaded of this model in its place. What it replaces is then the scan's, to be
+ * released with it. Under the lock. */
+static void install(struct sv_registry *r, struct sv_scan *scan, const char *name)
 {
-    struct sv_model **old = rt_zalloc_array((size_t)r->n, sizeof *old);
-    int n_old = 0;
-    bool complete = retire;
-    pthread_rwlock_wrlock(&r->lock);
     for (int i = 0; i < scan->n; i++) {
         struct sv_candidate *c = &scan->item[i];
         if (!c->wanted || strcmp(c->name, name) != 0)
@@ -96,38 +91,53 @@ static void commit(struct sv_registry *r, struct sv_scan *scan, const char *name
             struct sv_model *before = slot->model;
             slot->model = c->model;
             slot->loads++;
-            c->model = before; /* released with the scan, outside of the lock */
+            c->model = before;
         } else {
             slot->reason = rt_strdup(c->why.text);
             slot->failures++;
         }
     }
-    for (int i = 0; i < scan->n && complete; i++) {
+}
+
+/* Whether all versions of this model that were chosen are served. Under the lock. */
+static bool is_complete(const struct sv_registry *r, const struct sv_scan *scan, const char *name)
+{
+    for (int i = 0; i < scan->n; i++) {
         const struct sv_candidate *c = &scan->item[i];
-        int at = c->chosen && strcmp(c->name, name) == 0
-                     ? sv_slot_find(r, name, c->src->version, NULL)
-                     : -1;
-        complete = at < 0 || r->slot[at].model != NULL || r->slot[at].unloaded;
+        if (!c->chosen || strcmp(c->name, name) != 0)
+            continue;
+        int at = sv_slot_find(r, name, c->src->version, NULL);
+        if (at >= 0 && r->slot[at].model == NULL && !r->slot[at].unloaded)
+            return false;
     }
-    for (int i = r->n - 1; i >= 0 && complete; i--) {
+    return true;
+}
+
+/* The candidate that stands for the slot, or NULL when its files are gone. */
+static const struct sv_candidate *candidate_of(const struct sv_scan *scan,
+                                               const struct sv_slot *slot)
+{
+    for (int i = 0; i < scan->n; i++)
+        if (scan->item[i].src->version == slot->version &&
+            strcmp(scan->item[i].name, slot->name) == 0)
+            return &scan->item[i];
+    return NULL;
+}
+
+/* Takes away the versions of this model that are gone or not chosen; their models go to
+ * old[0..*n_old), which has room for all there are. Under the lock. */
+static void take_away(struct sv_registry *r, const struct sv_scan *scan, const char *name,
+                      struct sv_model **old, int *n_old)
+{
+    for (int i = r->n - 1; i >= 0; i--) {
         struct sv_slot *slot = &r->slot[i];
-        bool found = false, chosen = false;
-        if (strcmp(slot->name, name) != 0)
+        const struct sv_candidate *c = candidate_of(scan, slot);
+        if (strcmp(slot->name, name) != 0 || (c != NULL && c->chosen))
             continue;
-        for (int k = 0; k < scan->n; k++)
-            if (scan->item[k].src->version == slot->version &&
-                strcmp(scan->item[k].name, name) == 0) {
-                found = true;
-                chosen |= scan->item[k].chosen;
-            }
-        if (chosen)
-            continue;
-        if (slot->model != NULL && old != NULL)
-            old[n_old++] = slot->model;
-        else if (slot->model != NULL)
-            continue; /* no memory to let go of it outside of the lock: the next time */
+        if (slot->model != NULL)
+            old[(*n_old)++] = slot->model;
         slot->model = NULL;
-        if (found) {
+        if (c != NULL) {
             rt_free(slot->reason);
             slot->reason = rt_strdup("unloaded");
             slot->stamp = (struct sv_stamp){ 0 }; /* should it be chosen again */
@@ -137,6 +147,19 @@ static void commit(struct sv_registry *r, struct sv_scan *scan, const char *name
         memmove(slot, slot + 1, (size_t)(r->n - i - 1) * sizeof *slot);
         r->n--;
     }
+}
+
+/* Makes what was loaded of this model what is served, and takes away what is not to be any more
+ * (with retire), at once. As long as a version that was chosen is not served, those that were
+ * before stay; so they do, until the next time, when there is no memory to let go of them in. */
+static void commit(struct sv_registry *r, struct sv_scan *scan, const char *name, bool retire)
+{
+    struct sv_model **old = rt_zalloc_array((size_t)r->n, sizeof *old);
+    int n_old = 0;
+    pthread_rwlock_wrlock(&r->lock);
+    install(r, scan, name);
+    if (retire && old != NULL && is_complete(r, scan, name))
+        take_away(r, scan, name, old, &n_old);
     pthread_rwlock_unlock(&r->lock);
     for (int i = 0; i < n_old; i++) {
         sv_log(SV_LOG_INFO, "model '%s' version %s is not served any more", name,

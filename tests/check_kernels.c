@@ -480,6 +480,159 @@ static void check_depthwise(const struct rt_kernels *k)
     }
 }
 
+/* Each lane has channels of its own: NaN in another lane must not get in. */
+static void check_grouped_of(const struct rt_kernels *k, size_t pixels, size_t kh, size_t kw,
+                             size_t stride, size_t dilation, size_t channels, bool clamp)
+{
+    const size_t b = (size_t)k->block;
+    begin("%s grouped pixels %zu kernel %zux%zu stride %zu dilation %zu channels %zu clamp %d",
+          k->name, pixels, kh, kw, stride, dilation, channels, clamp);
+    struct rt_grouped g = {
+        .pixels = pixels,
+        .rows = 2,
+        .x_pixel = stride * b,
+        .x_row = b,
+        .x_kw = dilation * b,
+        .x_kh = (pixels * stride + kw * dilation) * b,
+        .y_pixel = 2 * b,
+        .y_row = b,
+        .kh = kh,
+        .kw = kw,
+        .channels = channels,
+        .clamp = clamp,
+        .lo = -0.5f,
+        .hi = 0.5f,
+    };
+    const size_t x_len = (pixels - 1) * g.x_pixel + (kh - 1) * g.x_kh + (kw - 1) * g.x_kw + 2 * b;
+    struct guarded x = guarded_noise(x_len), w = guarded_noise(kh * kw * channels * b);
+    struct guarded y = guarded_floats(2 * pixels * b), bias = guarded_noise(b);
+    struct guarded lanes = guarded_floats(channels * b);
+    int32_t *lane = (int32_t *)lanes.at;
+    for (size_t c = 0; c < channels; c++)
+        for (size_t l = 0; l < b; l++)
+            lane[c * b + l] = (int32_t)((l / channels * channels + c) % b);
+    /* The last group's first channel is NaN everywhere. */
+    const size_t sick = (size_t)lane[b - 1];
+    for (size_t i = sick; i < x_len; i += b)
+        x.at[i] = NAN;
+    g.x = x.at;
+    g.w = w.at;
+    g.y = y.at;
+    g.bias = bias.at;
+    g.lane = lane;
+    k->grouped(&g);
+    for (size_t p = 0; p < 2 * pixels; p++)
+        for (size_t l = 0; l < b; l++) {
+            const size_t from = p / 2 * g.x_pixel + p % 2 * g.x_row;
+            const float *at = w.at;
+            double sum = (double)bias.at[l];
+            for (size_t i = 0; i < kh; i++)
+                for (size_t c = 0; c < channels; c++)
+                    for (size_t j = 0; j < kw; j++, at += b)
+                        sum += (double)at[l] * (double)x.at[from + i * g.x_kh + j * g.x_kw +
+                                                            (size_t)lane[c * b + l]];
+            if (clamp && !isnan(sum))
+                sum = fmin(0.5, fmax(-0.5, sum));
+            const double terms = (double)(kh * kw * channels);
+            const double got = (double)y.at[p * b + l];
+            CHECK(isnan(sum) ? isnan(got)
+                             : fabs(got - sum) <= (terms + 4) * (double)FLT_EPSILON * (terms + 1),
+                  "pixel %zu row %zu lane %zu is %g, want %g", p / 2, p % 2, l, got, sum);
+        }
+    struct guarded one = guarded_floats(b);
+    for (size_t p = 0; p < 2 * pixels; p++) {
+        struct rt_grouped alone = g;
+        alone.pixels = alone.rows = 1;
+        alone.x = x.at + p / 2 * g.x_pixel + p % 2 * g.x_row;
+        alone.y = one.at;
+        k->grouped(&alone);
+        CHECK(memcmp(one.at, y.at + p * b, b * sizeof(float)) == 0,
+              "pixel %zu row %zu alone is another", p / 2, p % 2);
+    }
+    guarded_free(&one);
+    guarded_free(&x);
+    guarded_free(&w);
+    guarded_free(&y);
+    guarded_free(&bias);
+    guarded_free(&lanes);
+}
+
+static void check_grouped(const struct rt_kernels *k)
+{
+    const size_t b = (size_t)k->block;
+    for (size_t pixels = 1; pixels <= 15; pixels++) {
+        for (size_t channels = 1; channels <= b / 2; channels *= 2) {
+            check_grouped_of(k, pixels, 3, 3, 1, 1, channels, pixels % 2);
+            check_grouped_of(k, pixels, 3, 3, 2, 1, channels, false);
+        }
+        check_grouped_of(k, pixels, 2, 3, 3, 2, 3, true);
+        check_grouped_of(k, pixels, 5, 5, 1, 1, 4, false);
+        check_grouped_of(k, pixels, 1, 1, 1, 1, 2, false);
+    }
+}
+
+/* Lanes past the last channel are NaN. */
+static void check_channel_norm_of(const struct rt_kernels *k, size_t pixels, size_t channels)
+{
+    const size_t b = (size_t)k->block, blocks = (channels + b - 1) / b, step = (pixels + 2) * b;
+    begin("%s channel norm of %zu pixels and %zu channels", k->name, pixels, channels);
+    struct guarded x = guarded_noise((blocks - 1) * step + pixels * b);
+    struct guarded y = guarded_floats((blocks - 1) * step + pixels * b);
+    for (size_t p = 0; p < pixels; p++)
+        for (size_t c = channels; c < blocks * b; c++)
+            x.at[c / b * step + p * b + c % b] = NAN;
+    const struct rt_channel_norm n = { x.at, y.at, pixels, channels, step, 0.01f };
+    k->channel_norm(&n);
+    for (size_t p = 0; p < pixels; p++) {
+        double mean = 0, variance = 0;
+        for (size_t c = 0; c < channels; c++)
+            mean += (double)x.at[c / b * step + p * b + c % b] / (double)channels;
+        for (size_t c = 0; c < channels; c++) {
+            const double d = (double)x.at[c / b * step + p * b + c % b] - mean;
+            variance += d * d / (double)channels;
+        }
+        for (size_t c = 0; c < channels; c++) {
+            const size_t at = c / b * step + p * b + c % b;
+            const double want = ((double)x.at[at] - mean) / sqrt(variance + 0.01);
+            CHECK(fabs((double)y.at[at] - want) <= 1e-5, "pixel %zu channel %zu is %g, want %g", p,
+                  c, (double)y.at[at], want);
+        }
+        struct rt_channel_norm alone = n;
+        struct guarded one = guarded_floats((blocks - 1) * step + b);
+        alone.pixels = 1;
+        alone.x += p * b;
+        alone.y = one.at;
+        k->channel_norm(&alone);
+        CHECK(memcmp(one.at, y.at + p * b, (channels < b ? channels : b) * sizeof(float)) == 0,
+              "pixel %zu alone is another", p);
+        guarded_free(&one);
+    }
+    guarded_free(&x);
+    guarded_free(&y);
+}
+
+static void check_means(const struct rt_kernels *k)
+{
+    const size_t b = (size_t)k->block;
+    for (size_t pixels = 1; pixels <= 9; pixels++)
+        for (size_t channels = 1; channels <= 2 * b + 1; channels += b / 2)
+            check_channel_norm_of(k, pixels, channels);
+    for (size_t pixels = 1; pixels <= 700; pixels += pixels < 20 ? 1 : 97) {
+        begin("%s mean of %zu pixels", k->name, pixels);
+        struct guarded x = guarded_noise(pixels * b), y = guarded_floats(b);
+        k->mean_block(y.at, x.at, pixels);
+        for (size_t l = 0; l < b; l++) {
+            double mean = 0;
+            for (size_t p = 0; p < pixels; p++)
+                mean += (double)x.at[p * b + l] / (double)pixels;
+            CHECK(fabs((double)y.at[l] - mean) <= 1e-6, "lane %zu is %g, want %g", l,
+                  (double)y.at[l], mean);
+        }
+        guarded_free(&x);
+        guarded_free(&y);
+    }
+}
+
 static void check_level_slots(const struct rt_kernels *k)
 {
     for (int act = 0; act < RT_N_ACTIVATIONS; act++)
@@ -489,6 +642,8 @@ static void check_level_slots(const struct rt_kernels *k)
     check_layout(k);
     check_mac(k);
     check_depthwise(k);
+    check_grouped(k);
+    check_means(k);
 }
 
 /* In this order: each uses what the one before has. */

@@ -290,6 +290,54 @@ static void check_spread(float poison)
     subject_reset(&s);
 }
 
+/* The choice is made by shape alone; where exactness is asked for there is none. */
+static void check_choice(void)
+{
+    static const struct {
+        struct conv_case t;
+        int m;
+    } table[] = {
+        { { 64, 56, 56, 64, 1, 1 }, 4 },   { { 256, 14, 14, 256, 1, 1 }, 4 },
+        { { 512, 28, 28, 512, 1, 1 }, 4 }, { { 512, 7, 7, 512, 1, 1 }, 2 },
+        { { 128, 3, 3, 128, 1, 1 }, 0 },   { { 1, 28, 28, 1, 1, 1 }, 0 },
+        { { 700, 40, 40, 600, 1, 1 }, 2 }, /* too many weights for tiles of 4x4 */
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const struct conv_case *t = &table[i].t;
+        struct rt_conv c = { .groups = 1, .channels = t->c, .maps = t->maps };
+        for (int a = 0; a < 3; a++) {
+            c.in[a] = c.out[a] = a == 0 ? 1 : t->h;
+            c.kernel[a] = a == 0 ? 1 : 3;
+            c.stride[a] = c.dilation[a] = 1;
+        }
+        begin("%s choice for %dx%dx%d -> %d", rt_kernels()->name, t->c, t->h, t->w, t->maps);
+        CHECK(rt_winograd_tile(&c) == table[i].m, "is %d", rt_winograd_tile(&c));
+        for (int axis = 1; axis < 3; axis++) {
+            struct rt_conv other[3] = { c, c, c };
+            other[0].stride[axis] = 2;
+            other[1].dilation[axis] = 2;
+            other[2].kernel[axis] = 5;
+            for (int k = 0; k < 3; k++)
+                CHECK(rt_winograd_tile(&other[k]) == 0, "of what it cannot do is %d",
+                      rt_winograd_tile(&other[k]));
+        }
+    }
+    for (int exact = 0; exact < 2; exact++) {
+        const struct conv_case t = { 32, 16, 16, 32, 1, 1 };
+        struct subject s;
+        subject_init(&s, &t, 1);
+        begin("%s exact %d", rt_kernels()->name, exact);
+        struct rt_build b = { .g = s.g, .max_batch = 1, .threads = 1, .exact = exact };
+        b.arena = rt_arena_create(0);
+        struct rt_error err = { .text = "" };
+        CHECK(s.n->op->prepare(&b, s.n, &err) == RT_OK, "%s", err.text);
+        CHECK((strstr(s.n->algorithm, "winograd") == NULL) == (exact != 0), "is %s",
+              s.n->algorithm);
+        rt_arena_destroy(b.arena);
+        subject_reset(&s);
+    }
+}
+
 static void check_winograd(bool slow)
 {
     static const struct conv_case table[] = {
@@ -311,6 +359,7 @@ static void check_winograd(bool slow)
         check_case(&wide, 2);
         check_case(&high, 2);
     }
+    check_choice();
     check_spread(NAN);
     check_spread(INFINITY);
 }

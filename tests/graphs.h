@@ -77,6 +77,8 @@ static inline int add_node(struct rt_graph *g, const char *op, const char *name,
 {
     const struct rt_op *o = rt_op_find("", op);
     if (o == NULL)
+        o = rt_op_find("ai.convd", op);
+    if (o == NULL)
         fail_msg("there is no operator %s", op);
     int node = rt_graph_add_node(g, o, name, n_in, 1);
     int out = rt_graph_add_value(g, name);

@@ -86,13 +86,61 @@ static void after_concat(void **state)
 {
     (void)state;
     struct rt_graph *g = new_graph();
-    int x = add_input(g, "x", SHAPE(N, 4, 8, 8)), cat = NODE(g, "Concat", "cat", x, x);
+    int x = add_input(g, "x", SHAPE(N, 16, 8, 8)), cat = NODE(g, "Concat", "cat", x, x);
     attr_int(g, cat, "axis", 1);
-    int bn = add_batchnorm(g, "bn", cat, 8);
-    set_output(g, add_conv(g, "conv", NODE(g, "Relu", "relu", bn), 8, 4, 3, 1));
-    expect_dump(g, "cat: Concat(x, x) -> relu[N,8,8,8] {BatchNormalization, Relu}\n"
+    int bn = add_batchnorm(g, "bn", cat, 32);
+    set_output(g, add_conv(g, "conv", NODE(g, "Relu", "relu", bn), 32, 4, 3, 1));
+    expect_dump(g, "cat: Concat(x, x) -> relu[N,32,8,8] {BatchNormalization, Relu}\n"
                    "conv: Conv(relu, %8, %9) -> conv[N,4,8,8]\n");
     assert_int_equal(g->batchnorm[0].fate, RT_BN_FUSED);
+    rt_graph_destroy(g);
+}
+
+/* A concatenation of less than blocks, the shuffle of its channels in two groups and the half that
+ * is taken of them are one move. */
+static void moves_of_channels_are_one(void **state)
+{
+    (void)state;
+    static const int64_t from[] = { 2, 5 }; /* of a0 a1 a2 b0 b1 b2: a0 b0 a1 b1 (a2 b2) */
+    struct rt_graph *g = new_graph();
+    int a = add_input(g, "a", SHAPE(N, 3, 8, 8)), b = add_input(g, "b", SHAPE(N, 3, 8, 8));
+    int cat = NODE(g, "Concat", "cat", a, b);
+    attr_int(g, cat, "axis", 1);
+    int split = NODE(g, "Reshape", "split", cat, add_ints(g, 5, (int64_t[]){ 0, 2, 3, 8, 8 }));
+    int turn = NODE(g, "Transpose", "turn", split);
+    attr_ints(g, turn, "perm", 5, (int64_t[]){ 0, 2, 1, 3, 4 });
+    int join = NODE(g, "Reshape", "join", turn, add_ints(g, 4, (int64_t[]){ 0, 6, 8, 8 }));
+    int half = NODE(g, "Slice", "half", join, add_ints(g, 1, (int64_t[]){ 4 }),
+                    add_ints(g, 1, (int64_t[]){ 6 }), add_ints(g, 1, (int64_t[]){ 1 }));
+    set_output(g, half);
+    expect_dump(g, "half: ChannelSelect(a, b) -> half[N,2,8,8]\n");
+    const int64_t *channels;
+    assert_int_equal(rt_attr_ints(&g->node[0], "channels", &channels), 2);
+    assert_memory_equal(channels, from, sizeof from);
+    rt_graph_destroy(g);
+}
+
+static void mean_goes_before_a_pointwise_conv(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 4, 8, 8));
+    set_output(g, NODE(g, "GlobalAveragePool", "mean", add_conv(g, "conv", x, 4, 6, 1, 0)));
+    expect_dump(g, "mean: GlobalAveragePool(x) -> %5[N,4,1,1]\n"
+                   "conv: Conv(%5, %1, %2) -> mean[N,6,1,1]\n");
+    rt_graph_destroy(g);
+}
+
+/* Where an activation stands between them the two are not linear. */
+static void mean_stays_behind_an_activation(void **state)
+{
+    (void)state;
+    struct rt_graph *g = new_graph();
+    int x = add_input(g, "x", SHAPE(N, 4, 8, 8));
+    int relu = NODE(g, "Relu", "relu", add_conv(g, "conv", x, 4, 6, 1, 0));
+    set_output(g, NODE(g, "GlobalAveragePool", "mean", relu));
+    expect_dump(g, "conv: Conv(x, %1, %2) -> relu[N,6,8,8] {Relu}\n"
+                   "mean: GlobalAveragePool(relu) -> mean[N,6,1,1]\n");
     rt_graph_destroy(g);
 }
 
@@ -170,6 +218,9 @@ int main(void)
         cmocka_unit_test(producer_with_other_readers),
         cmocka_unit_test(after_activation),
         cmocka_unit_test(after_concat),
+        cmocka_unit_test(moves_of_channels_are_one),
+        cmocka_unit_test(mean_goes_before_a_pointwise_conv),
+        cmocka_unit_test(mean_stays_behind_an_activation),
         cmocka_unit_test(not_finite_is_left_alone),
         cmocka_unit_test(residual_add_fuses_into_the_second_conv),
         cmocka_unit_test(an_add_that_broadcasts_does_not_fuse),

@@ -17,6 +17,9 @@
 #include "runtime/kernels/layout.inc"
 #include "runtime/kernels/mac.inc"
 #include "runtime/kernels/depthwise.inc"
+#include "runtime/kernels/grouped.inc"
+#include "runtime/kernels/pool.inc"
+#include "runtime/kernels/select.inc"
 #include "runtime/kernels/winograd.inc"
 
 const struct rt_kernels ISA(rt_kernels) = {
@@ -27,6 +30,9 @@ const struct rt_kernels ISA(rt_kernels) = {
     LAYOUT_SLOTS,
     MAC_SLOTS,
     DEPTHWISE_SLOTS,
+    GROUPED_SLOTS,
+    POOL_SLOTS,
+    SELECT_SLOTS,
     WINOGRAD_SLOTS,
 };
 

@@ -82,6 +82,48 @@ struct rt_depthwise {
     float lo, hi;
 };
 
+/* Rows of pixels of one block of maps, each from channels of its own in one block of channels: as
+ * rt_depthwise, with
+ *
+ *   y[..] = bias[l] + sum over i, c, j of
+ *       x[r * x_row + p * x_pixel + i * x_kh + j * x_kw + lane[c * b + l]] * w[i][c][j][l]
+ *
+ * c in 0..channels-1, added in that order. */
+struct rt_grouped {
+    const float *x;
+    const float *w;
+    float *y;
+    const float *bias;
+    const int32_t *lane;
+    size_t pixels, rows;
+    size_t x_pixel, x_row, x_kh, x_kw;
+    size_t y_pixel, y_row;
+    size_t kh, kw, channels;
+    bool clamp;
+    float lo, hi;
+};
+
+/* A row of windows of one block of channels: for p in 0..pixels-1, y[p * b + l] is what is made of
+ * x[p * x_pixel + i * x_kh + j * x_kw + l] over i in 0..kh-1, j in 0..kw-1. */
+struct rt_window {
+    const float *x;
+    float *y;
+    size_t pixels;
+    size_t x_pixel, x_kh, x_kw;
+    size_t kh, kw;
+    float count; /* of a mean: what the sum is divided by */
+};
+
+/* A block of channels put together from lanes of others: y[p * b + l] is
+ * x[i][p * b + lane[i * b + l]] for the i whose mask[i * b + l] is -1, 0 where there is none; the
+ * others' are 0. */
+struct rt_select {
+    const float *const *x;
+    float *y;
+    size_t pixels, sources;
+    const int32_t *lane, *mask;
+};
+
 /* Winograd's 3x3 convolution makes a tile of m x m outputs, m 2 or 4, from n x n inputs, n = m + 2:
  * each of the n * n elements of the transformed tile is a matrix product of its own over channels.
  * Both transforms take a run of tiles that lie side by side in one channel block of one image. */
@@ -140,6 +182,8 @@ struct rt_kernels {
                          const float *shift);
     /* y[p][l] = x[p][l] < 0 ? x[p][l] * slope[l] : x[p][l]. */
     void (*prelu_block)(float *y, const float *x, size_t pixels, const float *slope);
+    /* y[l] = the mean of x[p * block + l] over p in 0..pixels-1. */
+    void (*mean_block)(float *y, const float *x, size_t pixels);
     void (*channel_norm)(const struct rt_channel_norm *n);
     /* One channel block between layouts: y[p][l] = x[l * stride + p] for l in 0..channels-1 and 0
      * for the lanes after that; and back. */
@@ -149,6 +193,10 @@ struct rt_kernels {
     int tile; /* pixels that mac does at once; a row of a multiple of it has no slower rest */
     void (*mac)(const struct rt_mac *m);
     void (*depthwise)(const struct rt_depthwise *d);
+    void (*grouped)(const struct rt_grouped *g);
+    void (*select)(const struct rt_select *s);
+    void (*max_pool)(const struct rt_window *t); /* NaN where there is one; -infinity of nothing */
+    void (*mean_pool)(const struct rt_window *t);
     void (*winograd_input)(const struct rt_winograd_in *t);
     void (*winograd_output)(const struct rt_winograd_out *t);
     /* u[e * u_step + l], e in 0..n * n - 1, from the weights w[3][3][b] of b output channels. */

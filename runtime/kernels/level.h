@@ -51,6 +51,13 @@ INLINE void vstore(float *p, VEC v)
     *(VEC_ANYWHERE *)p = v;
 }
 
+INLINE IVEC vload_int(const int32_t *p)
+{
+    IVEC v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
 /* The first n < VEC_N floats at p, zeros after them; and back. Nothing else is touched. */
 INLINE VEC vload_part(const float *p, size_t n)
 {
@@ -134,6 +141,8 @@ INLINE VEC vcopysign(VEC v, VEC s)
 #define vfma(a, b, c) ((VEC)_mm512_fmadd_ps(a, b, c))
 /* Lane i of the result is lane index[i] of v. */
 #define vpermute(v, index) ((VEC)_mm512_permutexvar_ps((__m512i)(index), v))
+/* The same, cheaper, where index[i] / 4 is i / 4. */
+#define vpermute_near(v, index) ((VEC)_mm512_permutevar_ps(v, (__m512i)(index)))
 
 #elif defined(LEVEL_AVX2)
 
@@ -143,6 +152,7 @@ INLINE VEC vcopysign(VEC v, VEC s)
 #define vsqrt(a) ((VEC)_mm256_sqrt_ps(a))
 #define vfma(a, b, c) ((VEC)_mm256_fmadd_ps(a, b, c))
 #define vpermute(v, index) ((VEC)_mm256_permutevar8x32_ps(v, (__m256i)(index)))
+#define vpermute_near(v, index) ((VEC)_mm256_permutevar_ps(v, (__m256i)(index)))
 
 #else
 
@@ -175,6 +185,7 @@ INLINE VEC vpermute(VEC v, IVEC index)
         r[i] = v[index[i]];
     return r;
 }
+#define vpermute_near vpermute
 
 #if defined(LEVEL_SCALAR)
 INLINE VEC vfma(VEC a, VEC b, VEC c)

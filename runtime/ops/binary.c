@@ -345,10 +345,40 @@ static struct rt_tensor blocked_operand(const struct rt_call *c, int i)
     return s->packed[i].data != NULL ? s->packed[i] : rt_blocked_view(&c->in[i]);
 }
 
+/* The input that the other scales by one number for each channel of each sample, as squeeze and
+ * excitation does; -1: it is no such product. */
+static int scaled_input(const struct rt_call *c)
+{
+    const struct state *s = c->node->state;
+    const struct rt_shape *y = &c->out[0].shape;
+    if (c->node->n_in != 2 || s->binary->role != RT_BINARY_MUL || s->packed[0].data != NULL ||
+        s->packed[1].data != NULL)
+        return -1;
+    for (int i = 0; i < 2; i++) {
+        const struct rt_shape *k = &c->in[1 - i].shape;
+        if (rt_shape_equal(&c->in[i].shape, y) && k->dim[0] == y->dim[0] && k->dim[2] == 1 &&
+            k->dim[3] == 1)
+            return i;
+    }
+    return -1;
+}
+
 static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
 {
     const struct rt_tensor y = rt_blocked_view(&c->out[0]);
-    run_on(c, &y, blocked_operand, w);
+    const int x = scaled_input(c);
+    if (x < 0) {
+        run_on(c, &y, blocked_operand, w);
+        return;
+    }
+    const int64_t block = rt_kernels()->block, pixels = y.shape.dim[2] * y.shape.dim[3];
+    int64_t i, end;
+    rt_worker_share(w, y.shape.dim[0] * y.shape.dim[1], 1, &i, &end);
+    for (; i < end; i++)
+        rt_kernels()->affine_block((float *)y.data + i * pixels * block,
+                                   (const float *)c->in[x].data + i * pixels * block,
+                                   (size_t)pixels, (const float *)c->in[1 - x].data + i * block,
+                                   NULL);
 }
 
 #define COMMON(x, version, most, more)                                                             \

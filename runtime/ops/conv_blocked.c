@@ -6,6 +6,7 @@
  * strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
  * element's products are added is that of rt_mac, whatever the cut. */
 #include "runtime/ops/conv_depthwise.h"
+#include "runtime/ops/conv_grouped.h"
 #include "runtime/ops/conv_winograd.h"
 #include "runtime/ops/steps.h"
 
@@ -25,6 +26,7 @@ struct state {
     /* One of them may do it all, with the bias; all NULL: the direct algorithm. */
     struct rt_winograd *winograd;
     struct rt_depthwise_conv *depthwise;
+    struct rt_grouped_conv *grouped;
     float *w, *bias;
     /* How rt_mac's sums run over the input: blocks of channels with their lanes; in a plain input
      * channels, with the taps of a row as lanes. */
@@ -65,7 +67,7 @@ bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n)
     }
     /* A block of other groupings would mix the channels of several groups. */
     int64_t block = rt_kernels()->block;
-    return c.groups == 1 || rt_conv_is_depthwise(&c) ||
+    return c.groups == 1 || rt_conv_is_depthwise(&c) || rt_conv_is_grouped(&c) ||
            (c.group_channels % block == 0 && c.group_maps % block == 0);
 }
 
@@ -233,6 +235,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         status = rt_winograd_prepare(b, n, &s->c, tile, w, s->bias, &s->winograd, err);
     else if (rt_conv_is_depthwise(&s->c))
         status = rt_depthwise_prepare(b, n, &s->c, w, s->bias, &s->depthwise, err);
+    else if (rt_conv_is_grouped(&s->c))
+        status = rt_grouped_prepare(b, n, &s->c, w, s->bias, &s->grouped, err);
     else
         status = prepare_dense(b, n, s, w, plain, err);
     if (status != RT_OK)
@@ -437,6 +441,8 @@ static void run(const struct rt_call *call, const struct rt_worker *w)
         rt_winograd_run(call, s->winograd, w);
     else if (s->depthwise != NULL)
         rt_depthwise_run(call, s->depthwise, w);
+    else if (s->grouped != NULL)
+        rt_grouped_run(call, s->grouped, w);
     else
         run_dense(call, w);
 }

@@ -22,9 +22,10 @@
 #define FEW_TILES 24
 /* Panels that are done at a time, at most. */
 #define MOST_PANELS 8
-/* Bytes that a layer's transformed weights may take: four times what 512 x 512 channels have. What
- * is larger is mostly found where planes are small and it would be memory that sets the pace. */
-#define MOST_WEIGHTS (48 << 20)
+/* Bytes that a layer's transformed weights may take, which are 16/9 or 4 times the original ones:
+ * those of 512 x 512 channels by tiles of 4x4. Layers with more have small planes as a rule: there
+ * the pace is set by memory, which would have to hold and to deliver so much more of them. */
+#define MOST_WEIGHTS (36 << 20)
 #define MAX_BLOCK 16
 
 struct rt_winograd {
@@ -56,9 +57,8 @@ static int64_t most(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* The distance of elements that have so many floats each: an odd number of cache lines, since
- * transforms go over all elements at a time, and powers of two would share a few sets of a cache.
- */
+/* The distance of elements of so many floats each: an odd number of cache lines. Transforms go over
+ * all elements at a time, which at powers of two would share a few sets of a cache. */
 static size_t element_step(int64_t floats)
 {
     return ((size_t)ceil_div(floats, 16) | 1) * 16;
@@ -158,12 +158,13 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     s->last_lanes = c->channels - (s->outer - 1) * block;
     s->blocks = ceil_div(c->maps, block);
     s->panels = ceil_div(s->blocks, 2);
+    const int64_t samples = rt_dim_at(rt_in(b->g, n, RT_CONV_X)->shape.dim[0], b->max_batch);
     const int64_t row = rt_kernels()->tile, z_tiles = Z_FLOATS / (s->elements * 2 * block);
-    s->tiles = whole_rows(most(FEW_TILES, V_FLOATS / (s->elements * s->outer * block)));
+    s->tiles = most(FEW_TILES, V_FLOATS / (s->elements * s->outer * block));
+    s->tiles = whole_rows(least(s->tiles, samples * s->rows * s->columns));
     s->tiles = least(s->tiles, z_tiles / row * row);
     s->group = least(MOST_PANELS, z_tiles / s->tiles);
-    /* A line more an element: several workers' or panels' room is used as one, whose step is odd.
-     */
+    /* A line more an element: several workers' room is used as one, whose step is odd too. */
     s->v_floats = (size_t)s->elements * (element_step(s->outer * block * s->tiles) + 16);
     s->z_floats = (size_t)s->elements * (element_step(s->group * 2 * block * s->tiles) + 16);
     n->scratch = (size_t)b->threads * (s->v_floats + s->z_floats) * sizeof(float);
@@ -283,7 +284,6 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
     static const float zeros[MOST_PANELS * 2 * MAX_BLOCK];
     const int64_t block = rt_kernels()->block, tiles = end - first;
     const int64_t group = least(MOST_PANELS, most(1, s->group * s->tiles / tiles));
-    const size_t weights = (size_t)(s->c.channels * 2 * block);
     for (int64_t next; panel < last; panel = next) {
         next = least(last, panel + group);
         const int64_t blocks = least(2 * next, s->blocks) - 2 * panel;
@@ -291,6 +291,7 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
         struct rt_mac m = {
             .bias = zeros,
             .pixels = (size_t)tiles,
+            .blocks = (size_t)blocks,
             .x_pixel = (size_t)block,
             .x_outer = (size_t)(v->tiles * block),
             .y_pixel = (size_t)block,
@@ -301,24 +302,16 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
             .kw = 1,
             .lanes = (size_t)block,
             .last_lanes = (size_t)s->last_lanes,
-            .ahead_len = weights,
         };
-        /* The kernel wants the blocks of all panels where it has few tiles to fill a row with. */
-        const int64_t at_once = tiles < 4 ? next - panel : 1;
         for (int64_t i = 0; i < s->elements; i++) {
             m.x = v->v + (size_t)i * v->step + (first - v->first) * block;
-            for (int64_t p = panel; p < next; p += at_once) {
-                m.blocks = (size_t)least(2 * at_once, panel * 2 + blocks - 2 * p);
-                m.w = s->u + (size_t)p * s->u_panel + (size_t)i * weights;
-                m.y = z + (size_t)i * z_step + (size_t)(2 * (p - panel)) * m.y_block;
-                m.ahead = p + at_once < next ? m.w + (size_t)at_once * s->u_panel
-                                             : s->u + (size_t)panel * s->u_panel +
-                                                   (size_t)least(i + 1, s->elements - 1) * weights;
-                rt_kernels()->mac(&m);
-            }
+            m.w = s->u + (size_t)panel * s->u_panel + i * s->c.channels * 2 * block;
+            m.y = z + (size_t)i * z_step;
+            rt_kernels()->mac(&m);
         }
         for (int64_t k = 0; k < blocks; k++)
-            transform_back(call, s, e, z + (size_t)k * m.y_block, z_step, 2 * panel + k, first, end);
+            transform_back(call, s, e, z + (size_t)k * m.y_block, z_step, 2 * panel + k, first,
+                           end);
     }
 }
 

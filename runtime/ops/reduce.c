@@ -316,7 +316,21 @@ static bool can_block(const struct rt_graph *g, const struct rt_node *n)
     const struct rt_op rt_op_##x = { COMMON(x, most, more), .run = run, .can_block = can_block,    \
                                      .blocked = &x##_blocked };
 
-OPERATOR(GlobalAveragePool, 1, 0)
+/* The mean of a plane is what networks spend time on: its blocked form has a kernel. */
+static void run_mean_blocked(const struct rt_call *c, const struct rt_worker *w)
+{
+    const struct rt_tensor x = rt_blocked_view(&c->in[0]);
+    const int64_t block = rt_kernels()->block, pixels = x.shape.dim[2] * x.shape.dim[3];
+    int64_t i, end;
+    rt_worker_share(w, x.shape.dim[0] * x.shape.dim[1], 1, &i, &end);
+    for (; i < end; i++)
+        rt_kernels()->mean_block((float *)c->out[0].data + i * block,
+                                 (const float *)x.data + i * pixels * block, (size_t)pixels);
+}
+static const struct rt_op mean_blocked = { COMMON(GlobalAveragePool, 1, 0),
+                                           .run = run_mean_blocked };
+const struct rt_op rt_op_GlobalAveragePool = { COMMON(GlobalAveragePool, 1, 0), .run = run,
+                                               .can_block = can_block, .blocked = &mean_blocked };
 OPERATOR(GlobalLpPool, 1, 0)
 OPERATOR(GlobalMaxPool, 1, 0)
 OPERATOR(ReduceL1, 2, 0)

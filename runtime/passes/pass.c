@@ -11,7 +11,9 @@ static rt_pass *const list[] = {
     rt_pass_find_activations,
     rt_pass_find_norms,
     rt_pass_channels_first,
+    rt_pass_channel_moves,
     rt_pass_fold_affine,
+    rt_pass_pool_first,
     rt_pass_fuse_steps,
 };
 

@@ -27,6 +27,10 @@ rt_pass rt_pass_simplify;
 /* Recognise activations and normalisations that exporters spell out. */
 rt_pass rt_pass_find_activations;
 rt_pass rt_pass_find_norms;
+/* Makes ChannelSelect of moves of channels, and one of several. */
+rt_pass rt_pass_channel_moves;
+/* Moves averages in front of pointwise convolutions. */
+rt_pass rt_pass_pool_first;
 /* Moves stretches that work on channels behind to channels in front. */
 rt_pass rt_pass_channels_first;
 /* Moves per-channel multiply-adds (batch norm and its like) into the weights of the node before,

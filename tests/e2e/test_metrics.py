@@ -137,7 +137,7 @@ def test_a_client_that_left_is_499(serve, tmp_path):
     with pytest.raises(requests.exceptions.ReadTimeout):
         requests.post(server.url + "/v2/models/slow/infer", data=body, headers=headers,
                       timeout=0.05)
-    wait_until(lambda: path.exists() and '"status":499' in path.read_text())
+    wait_until(lambda: path.exists() and '"status":499' in path.read_text(), serving.PATIENCE)
     wait_until(lambda: of(metrics(server), "convd_http_responses_total", code="499") == 1)
 
 
@@ -159,7 +159,7 @@ def write_config(tmp_path, models, config, model="slow"):
     folder = tmp_path / model
     folder.mkdir()
     (folder / "model.onnx").write_bytes((models / model / "model.onnx").read_bytes())
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"warmup": 0, **config}))
     return folder
 
 
@@ -187,7 +187,7 @@ def storm(server, parameters):
         t = threading.Thread(target=client, args=(k, more))
         t.start()
         threads.append(t)
-        wait_until(lambda: ended or waiting(server) >= k, 60)
+        wait_until(lambda: ended or waiting(server) >= k, serving.PATIENCE)
         time.sleep(0.01)
     for t in threads:
         t.join()
