@@ -1,4 +1,5 @@
-/* The allocator: aligned blocks with their length in front, counted, and failing when told to. */
+/* The allocator: aligned blocks with their length in front, counted, and failing when told to.
+ * They are cut out of malloc()'s, whose caches of small blocks aligned_alloc() would pass by. */
 #include "runtime/mem.h"
 
 #include <assert.h>
@@ -6,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* In front of each block, as wide as the alignment so that what follows stays aligned. */
+/* Directly in front of each block. */
 struct header {
     size_t len;
-    char pad[RT_ALIGN - sizeof(size_t)];
+    void *whole; /* what malloc() gave */
 };
 
 static atomic_long fail_after = -1;
@@ -62,12 +63,17 @@ void *rt_alloc(size_t len)
 {
     if (len > SIZE_MAX / 2 || told_to_fail())
         return NULL;
-    struct header *h = aligned_alloc(RT_ALIGN, sizeof *h + rt_align_up(len));
-    if (h == NULL)
+    char *whole = malloc(RT_ALIGN + rt_align_up(len));
+    if (whole == NULL)
         return NULL;
+    /* At least a header further on, and at most RT_ALIGN, as malloc() aligns to that much. */
+    static_assert(sizeof(struct header) <= _Alignof(max_align_t), "room in front of a block");
+    char *block = whole + (RT_ALIGN - (uintptr_t)whole % RT_ALIGN);
+    struct header *h = (struct header *)(void *)block - 1;
     h->len = len;
+    h->whole = whole;
     count_in(len);
-    return h + 1;
+    return block;
 }
 
 void *rt_zalloc(size_t len)
@@ -113,7 +119,7 @@ void rt_free(void *p)
     struct header *h = (struct header *)p - 1;
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&bytes_live, h->len, memory_order_relaxed);
-    free(h);
+    free(h->whole);
 }
 
 bool rt_mul_size(size_t a, size_t b, size_t *out)
