@@ -13,11 +13,12 @@ struct executor {
     struct sv_batcher *batcher;
     struct sv_runner runner;
     struct sv_piece *piece; /* the batch at hand: room for the largest */
+    bool busy;              /* the runner is at work, or lent to a submit; under the lock */
     pthread_t thread;
 };
 
 struct sv_batcher {
-    int n_in, n_out, max_batch;
+    int n_in, n_out, max_batch, at_once;
     struct sv_core_split split;
     struct sv_cores *cores;
     struct sv_stats *stats;
@@ -239,6 +240,7 @@ static void run_pieces(struct executor *ex, struct sv_piece *piece, int n)
 static void run_next(struct executor *ex)
 {
     struct sv_batcher *b = ex->batcher;
+    ex->busy = true;
     /* The batch is taken once its cores are there: what arrives until then can still join it. */
     pthread_mutex_unlock(&b->lock);
     sv_cores_take(b->cores, b->split.team);
@@ -252,6 +254,53 @@ static void run_next(struct executor *ex)
         run_pieces(ex, ex->piece, n);
     sv_cores_give(b->cores, b->split.team);
     pthread_mutex_lock(&b->lock);
+    ex->busy = false;
+}
+
+/* An idle executor whose runner, and its cores, are the caller's until give_back(); NULL: the job
+ * has to queue. Under the lock. */
+static struct executor *borrow(struct sv_batcher *b, const struct sv_job *job)
+{
+    if (job->n > b->at_once || b->queue.head != NULL)
+        return NULL;
+    for (int i = 0; i < b->n_threads; i++) {
+        struct executor *ex = &b->executor[i];
+        if (ex->busy)
+            continue;
+        ex->busy = sv_cores_try_take(b->cores, b->split.team);
+        return ex->busy ? ex : NULL;
+    }
+    return NULL;
+}
+
+static void give_back(struct executor *ex)
+{
+    struct sv_batcher *b = ex->batcher;
+    sv_cores_give(b->cores, b->split.team);
+    pthread_mutex_lock(&b->lock);
+    ex->busy = false;
+    if (b->queue.head != NULL || b->stopping)
+        pthread_cond_broadcast(&b->changed); /* the executor may have been woken in vain */
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void run_at_once(struct executor *ex, struct sv_job *job)
+{
+    struct sv_batcher *b = ex->batcher;
+    struct sv_piece all = { .job = job, .from = 0, .n = job->n };
+    struct rt_error err = { .status = RT_OK };
+    struct sv_run_times t;
+    enum rt_status s = sv_runner_run(&ex->runner, &all, 1, job->n, &t, &err);
+    job->input_ns = t.input_ns;
+    job->infer_ns = t.infer_ns;
+    job->output_ns = t.output_ns;
+    job->batch = job->n;
+    if (s == RT_OK)
+        count_run(b, job->n, &t);
+    else
+        job->error = err;
+    give_back(ex); /* first: after done the batcher may be gone */
+    finish(b, job);
 }
 
 static void *execute(void *arg)
@@ -262,8 +311,10 @@ static void *execute(void *arg)
     for (;;) {
         drop_expired(b);
         finish_dropped(b);
-        uint64_t wake;
-        if (sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake)) {
+        uint64_t wake = 0;
+        if (ex->busy) {
+            pthread_cond_wait(&b->changed, &b->lock);
+        } else if (sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake)) {
             run_next(ex);
         } else if (b->stopping) {
             break;
@@ -317,6 +368,7 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
     b->n_in = o->n_in;
     b->n_out = o->n_out;
     b->max_batch = o->max_batch;
+    b->at_once = o->at_once;
     b->split = o->split;
     b->cores = o->cores;
     b->stats = o->stats;
@@ -360,6 +412,7 @@ enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
     assert(job->n >= 1 && job->done != NULL && job->own.taken == 0 && !job->own.queued);
     uint64_t now = sv_now_ns();
     enum rt_status s = RT_OK;
+    struct executor *lent = NULL;
     apply_policy(&b->policy, job, now);
     if (job->deadline != 0 && job->deadline <= now && !b->policy.delay) {
         s = rt_fail(err, RT_E_TIMEOUT, "Request timeout expired");
@@ -370,12 +423,16 @@ enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
             s = rt_fail(err, RT_E_BUSY,
                         "Server is stopping, scheduler for model has stopped accepting new "
                         "inference requests");
+        else if ((lent = borrow(b, job)) != NULL)
+            ;
         else if (!sv_queue_push(&b->queue, job, now))
             s = rt_fail(err, RT_E_BUSY, "Exceeds maximum queue size");
         else
             pthread_cond_signal(&b->changed);
         pthread_mutex_unlock(&b->lock);
-        if (s == RT_E_BUSY)
+        if (lent != NULL)
+            run_at_once(lent, job);
+        else if (s == RT_E_BUSY)
             sv_add(&b->stats->rejected, 1);
     }
     if (s != RT_OK)

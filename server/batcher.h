@@ -4,8 +4,9 @@
  *   sv_job_create -> sv_job_input ... -> sv_batcher_submit -> (executor) -> job->done
  *
  * An idle executor takes what waits at once, up to the model's largest batch; under load batches
- * grow by themselves. Jobs whose types or shapes differ (but for dimension 0) do not share a
- * batch. A job with more samples than a batch may hold is split, and its answer put together. */
+ * grow by themselves. What takes less time than waking an executor is run by who submits it. Jobs
+ * whose types or shapes differ (but for dimension 0) do not share a batch. A job with more samples
+ * than a batch may hold is split, and its answer put together. */
 #ifndef SERVER_BATCHER_H
 #define SERVER_BATCHER_H
 
@@ -34,8 +35,9 @@ struct sv_job {
     int priority;      /* 1 is the highest; 0, and what the policy has no level for: its default */
     uint64_t decode_ns;               /* spent on decoding before submit; carried for the log */
     void (*done)(struct sv_job *job); /* called exactly once for an accepted job, on an executor
-                                         thread: be quick. The job is the caller's again in it, and
-                                         may be destroyed; the batcher must not be */
+                                         thread or inside submit: be quick. The job is the
+                                         caller's again in it, and may be destroyed; the batcher
+                                         must not be */
     void *user;
 
     /* Valid in done and after. */
@@ -105,6 +107,8 @@ struct sv_batcher_options {
                                       input memory for max_batch samples is made up front */
     int max_batch;     /* samples of a run, 0: the model has no batch axis, one job a run */
     int max_queue;     /* jobs that may wait, >= 1 */
+    int at_once;       /* a job of at most so many samples is run inside submit when nothing
+                          waits, an executor is idle and its cores are free; 0: none is */
     uint64_t delay_ns; /* how long a job may wait for others to fill its batch; 0: not at all */
     struct sv_queue_policy policy;
     struct sv_core_split split;
@@ -116,9 +120,10 @@ struct sv_batcher_options {
 enum rt_status sv_batcher_create(const struct sv_batcher_options *options, struct sv_batcher **out,
                                  struct rt_error *err);
 
-/* RT_OK: done will be called. Otherwise done will not, and the job is still the caller's:
- * RT_E_BUSY when max_queue jobs wait ("Exceeds maximum queue size") or the batcher is stopping,
- * RT_E_TIMEOUT when the deadline has passed. Types and shapes are the caller's to check first. */
+/* RT_OK: done will be called, or has been. Otherwise done will not, and the job is still the
+ * caller's: RT_E_BUSY when max_queue jobs wait ("Exceeds maximum queue size") or the batcher is
+ * stopping, RT_E_TIMEOUT when the deadline has passed. Types and shapes are the caller's to check
+ * first. */
 enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err);
 
 /* The client went away: a job that still waits is done soon, with RT_E_TIMEOUT and without having

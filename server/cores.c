@@ -59,6 +59,20 @@ void sv_cores_take(struct sv_cores *c, int n)
     pthread_mutex_unlock(&c->lock);
 }
 
+bool sv_cores_try_take(struct sv_cores *c, int n)
+{
+    if (c == NULL)
+        return true;
+    if (n > c->total)
+        n = c->total;
+    pthread_mutex_lock(&c->lock);
+    bool taken = c->next_ticket == c->serving && c->free >= n;
+    if (taken)
+        c->free -= n;
+    pthread_mutex_unlock(&c->lock);
+    return taken;
+}
+
 void sv_cores_give(struct sv_cores *c, int n)
 {
     if (c == NULL)

@@ -3,6 +3,8 @@
 #ifndef SERVER_CORES_H
 #define SERVER_CORES_H
 
+#include <stdbool.h>
+
 #include "runtime/rt.h"
 
 struct sv_cores;
@@ -15,6 +17,8 @@ int sv_cores_total(const struct sv_cores *c);
 /* Sleeps until n cores (at most the total) are free, in order of arrival. c may be NULL: no
  * bound. */
 void sv_cores_take(struct sv_cores *c, int n);
+/* The same without sleeping: false when they are not free, or others wait. */
+bool sv_cores_try_take(struct sv_cores *c, int n);
 void sv_cores_give(struct sv_cores *c, int n);
 
 /* How one model uses a budget: executors run batches at the same time, each with a team of

@@ -39,7 +39,7 @@ struct sv_http {
 #define SURPLUS 128
 #define SURPLUS_SECONDS 5
 /* What a connection may use for headers and as its window on a body. */
-#define CONNECTION_MEMORY ((size_t)64 << 10)
+#define CONNECTION_MEMORY ((size_t)32 << 10)
 
 enum phase {
     AWAKE,  /* the handler runs, or will */

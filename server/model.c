@@ -254,6 +254,24 @@ static enum rt_status check_preferred(const struct sv_model *m, struct rt_error 
     return RT_OK;
 }
 
+/* Up to so many operations and bytes, which are less than 0.1 ms of one core's work, a run takes
+ * less time than waking a thread for it and another one for its answer. */
+#define LIGHT_FLOPS 4e6
+#define LIGHT_BYTES ((size_t)256 << 10)
+
+/* The samples that are light work together; 0: not even one is. */
+static int light_samples(const struct sv_model *m)
+{
+    struct rt_model_info info;
+    rt_model_info(m->rt, &info);
+    if (info.dynamic || info.flops > LIGHT_FLOPS || info.activation_bytes_one > LIGHT_BYTES)
+        return 0;
+    size_t most = m->max_batch > 0 ? (size_t)m->max_batch : 1;
+    if (info.activation_bytes_one * most > LIGHT_BYTES)
+        most = LIGHT_BYTES / info.activation_bytes_one;
+    return info.flops * (double)most > LIGHT_FLOPS ? (int)(LIGHT_FLOPS / info.flops) : (int)most;
+}
+
 static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry_options *o,
                                     struct rt_error *err)
 {
@@ -262,6 +280,10 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         return rt_fail_nomem(err, (size_t)m->n_in * sizeof *in);
     for (int i = 0; i < m->n_in; i++)
         in[i] = rt_model_input(m->rt, i);
+    const int light = light_samples(m), cores = sv_cores_total(o->cores);
+    const bool collects = m->config.max_queue_delay_us > 0 || m->config.n_preferred > 0;
+    /* Light work is not worth the meeting of a team: each core has an executor then. */
+    const int instances = m->config.instances > 0 || light == 0 ? m->config.instances : cores;
     const struct sv_batcher_options options = {
         .ops = &sv_batcher_rt,
         .model = m->rt,
@@ -270,6 +292,7 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         .in = in,
         .max_batch = m->max_batch,
         .max_queue = m->config.max_queue_size,
+        .at_once = collects ? 0 : light,
         .delay_ns = (uint64_t)m->config.max_queue_delay_us * 1000,
         .policy = {
             .levels = m->config.priority_levels,
@@ -280,7 +303,7 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
             .n_preferred = m->config.n_preferred,
             .preferred = m->config.preferred_batch_size,
         },
-        .split = sv_cores_split(sv_cores_total(o->cores), m->config.instances),
+        .split = sv_cores_split(cores, instances),
         .cores = o->cores,
         .stats = &m->stats,
     };

@@ -22,6 +22,16 @@ void sv_response_header(struct sv_response *res, const char *name, const char *f
     va_end(ap);
 }
 
+void sv_response_header_text(struct sv_response *res, const char *name, const char *value)
+{
+    assert(res->n_headers < SV_RESPONSE_HEADERS);
+    struct sv_header *h = &res->header[res->n_headers++];
+    size_t len = strnlen(value, sizeof h->value - 1);
+    h->name = name;
+    memcpy(h->value, value, len);
+    h->value[len] = '\0';
+}
+
 static void drop_body(struct sv_response *res)
 {
     if (res->body_owned)
@@ -57,7 +67,9 @@ void sv_response_text(struct sv_response *res, struct sv_text *text)
 void sv_response_reset(struct sv_response *res)
 {
     drop_body(res);
-    *res = (struct sv_response){ 0 };
+    res->status = 0;
+    res->content_type = NULL;
+    res->n_headers = 0;
 }
 
 static void reply(struct sv_response *res, int status, const char *sentence)
@@ -121,7 +133,8 @@ static bool is_hex(const char *s, size_t n)
     return strspn(s, "0123456789abcdef") >= n;
 }
 
-/* "00-<32 hex>-<16 hex>-<2 hex>"; later versions may have more behind it. An id of zeros is none. */
+/* "00-<32 hex>-<16 hex>-<2 hex>"; later versions may have more behind it. An id of zeros is none.
+ */
 static void take_trace(struct sv_request *req)
 {
     const char *p = sv_request_header(req, "traceparent");
@@ -150,6 +163,14 @@ static uint64_t make_id(void)
     return x ^ (x >> 31);
 }
 
+/* Sixteen digits and a zero byte. */
+static void print_hex(uint64_t x, char *to)
+{
+    for (int i = 0; i < 16; i++)
+        to[i] = "0123456789abcdef"[x >> (60 - 4 * i) & 15];
+    to[16] = '\0';
+}
+
 void sv_request_identify(struct sv_request *req)
 {
     const char *id = sv_request_header(req, "X-Request-Id");
@@ -159,8 +180,8 @@ void sv_request_identify(struct sv_request *req)
     if (good)
         strcpy(req->id, id);
     else
-        snprintf(req->id, sizeof req->id, "%016llx", (unsigned long long)make_id());
-    sv_response_header(&req->response, "X-Request-Id", "%s", req->id);
+        print_hex(make_id(), req->id);
+    sv_response_header_text(&req->response, "X-Request-Id", req->id);
     take_trace(req);
 }
 

@@ -34,6 +34,7 @@ struct sv_response {
  * program sends. */
 void sv_response_header(struct sv_response *res, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+void sv_response_header_text(struct sv_response *res, const char *name, const char *value);
 /* text lives as long as the program. */
 void sv_response_static(struct sv_response *res, const char *text);
 /* Takes over the text's memory and leaves it empty; a text that ran out of memory becomes an error

@@ -99,8 +99,9 @@ struct setup {
     struct sv_cores *cores;
 };
 
-static enum rt_status setup(struct setup *t, int max_batch, int max_queue, int executors,
-                            struct rt_error *err)
+/* at_once: see struct sv_batcher_options. */
+static enum rt_status setup_light(struct setup *t, int max_batch, int max_queue, int executors,
+                                  int at_once, struct rt_error *err)
 {
     static const struct rt_io io = { "x", RT_FLOAT, { 2, { -1, 3 } } };
     static const struct rt_io *const in[] = { &io };
@@ -116,11 +117,18 @@ static enum rt_status setup(struct setup *t, int max_batch, int max_queue, int e
         .in = in,
         .max_batch = max_batch,
         .max_queue = max_queue,
+        .at_once = at_once,
         .split = { .executors = executors, .team = 1 },
         .cores = t->cores,
         .stats = &t->stats,
     };
     return s == RT_OK ? sv_batcher_create(&o, &t->b, err) : s;
+}
+
+static enum rt_status setup(struct setup *t, int max_batch, int max_queue, int executors,
+                            struct rt_error *err)
+{
+    return setup_light(t, max_batch, max_queue, executors, 0, err);
 }
 
 static void teardown(struct setup *t)
@@ -222,6 +230,50 @@ static void one_job(void **state)
     assert_int_equal(sv_read(&t.stats.batch[0].compute_infer.count), 0);
     assert_true(sv_read(&t.stats.success.ns) >= sv_read(&t.stats.compute_infer.ns));
     assert_true(sv_read(&t.stats.last_inference_ms) > 0);
+    teardown(&t);
+}
+
+static void *submit_light(void *arg)
+{
+    submit(arg, 1, 3, 50);
+    return NULL;
+}
+
+static void light_jobs_are_run_inside_submit(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup_light(&t, 8, 4, 1, 2, NULL), RT_OK);
+    struct sv_job *light = submit(&t, 2, 3, 10);
+    assert_int_equal(seen.done, 1); /* without waiting */
+    assert_int_equal(light->batch, 2);
+    check_answer(light, 2, 3, 10);
+    assert_int_equal(sv_read(&t.stats.inference_count), 2);
+    assert_int_equal(sv_read(&t.stats.batch[1].compute_infer.count), 1);
+
+    struct sv_job *heavy = submit(&t, 3, 3, 20);
+    wait_done(2);
+    check_answer(heavy, 3, 3, 20);
+
+    struct sv_job *poisoned = submit(&t, 1, 3, POISON);
+    assert_int_equal(seen.done, 3);
+    assert_int_equal(poisoned->error.status, RT_E_INVALID);
+    sv_job_destroy(poisoned);
+
+    /* Where the only session is lent, jobs queue, and are run once it is back. */
+    pthread_t lender;
+    set_gate(true);
+    assert_int_equal(pthread_create(&lender, NULL, submit_light, &t), 0);
+    wait_inside(1);
+    struct sv_job *second = submit(&t, 1, 3, 60);
+    assert_int_equal(sv_batcher_waiting(t.b), 1);
+    set_gate(false);
+    pthread_join(lender, NULL);
+    wait_done(5);
+    check_answer(second, 1, 3, 60);
+    for (int i = 3; i < 5; i++)
+        if (seen.order[i] != second)
+            check_answer(seen.order[i], 1, 3, 50);
     teardown(&t);
 }
 
@@ -642,6 +694,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(one_job, reset_seen),
+        cmocka_unit_test_setup(light_jobs_are_run_inside_submit, reset_seen),
         cmocka_unit_test_setup(waiting_jobs_share_a_batch, reset_seen),
         cmocka_unit_test_setup(large_job_is_put_together, reset_seen),
         cmocka_unit_test_setup(without_batch_axis, reset_seen),
