@@ -6,6 +6,7 @@
 #include "server/json_out.h"
 #include "server/log.h"
 #include "server/model.h"
+#include "server/pictures.h"
 #include "server/scores.h"
 
 #include <pthread.h>
@@ -98,22 +99,6 @@ static enum rt_status run_job(struct sv_job *job, struct rt_error *err)
     return s;
 }
 
-/* The input's shape for n pictures. */
-static struct rt_shape input_shape(const struct sv_model *m, int n)
-{
-    const struct rt_io *io = rt_model_input(m->rt, m->image_input);
-    const struct sv_preprocess *p = &m->preprocess;
-    const int64_t chw[] = { p->channels, p->height, p->width };
-    const int64_t hwc[] = { p->height, p->width, p->channels };
-    struct rt_shape shape = io->shape;
-    const int first = shape.rank - 3;
-    for (int d = 0; d < 3; d++)
-        shape.dim[first + d] = p->nhwc ? hwc[d] : chw[d];
-    if (first > 0)
-        shape.dim[0] = n;
-    return shape;
-}
-
 static enum rt_status read_picture(const struct sv_model *m, const char *path, void *dst,
                                    struct rt_error *err)
 {
@@ -142,7 +127,7 @@ static enum rt_status run_group(struct group *g, struct rt_error *err)
 {
     const struct sv_model *m = g->model;
     const struct rt_io *io = rt_model_input(m->rt, m->image_input);
-    const struct rt_shape shape = input_shape(m, g->n);
+    const struct rt_shape shape = sv_pictures_shape(m, g->n);
     const size_t sample = sv_preprocess_bytes(&m->preprocess);
     g->job = sv_job_create(m->batcher);
     if (g->job == NULL)

@@ -11,7 +11,8 @@ struct picture {
     const char *bytes;
     size_t len;
     bool base64;
-    void *dst; /* its sample in the job's input */
+    const char *what; /* what errors call it; NULL: nothing was said */
+    void *dst;        /* its sample in the job's input */
 };
 
 struct sv_pictures {
@@ -78,6 +79,17 @@ static enum rt_status decode(const struct picture *x, struct rt_error *err)
     return s;
 }
 
+/* Says which picture is meant, and that an unknown format is the client's fault. */
+static void blame(const struct picture *x, struct rt_error *err)
+{
+    if (err->status == RT_E_UNSUPPORTED)
+        err->status = RT_E_INVALID;
+    if (x->what == NULL)
+        rt_error_prefix(err, "input '%s', picture %d", x->all->input, (int)(x - x->all->picture));
+    else if (x->what[0] != '\0')
+        rt_error_prefix(err, "%s", x->what);
+}
+
 static void run(struct sv_task *task)
 {
     struct picture *x = (struct picture *)(void *)task;
@@ -87,9 +99,7 @@ static void run(struct sv_task *task)
         rt_fail(&err, RT_E_TIMEOUT, "The client went away before the request was run");
         fail(p, &err);
     } else if (!atomic_load(&p->failed) && decode(x, &err) != RT_OK) {
-        if (err.status == RT_E_UNSUPPORTED) /* the client's fault, not ours */
-            err.status = RT_E_INVALID;
-        rt_error_prefix(&err, "input '%s', picture %d", p->input, (int)(x - p->picture));
+        blame(x, &err);
         fail(p, &err);
     }
     ended(p, 1);
@@ -130,6 +140,11 @@ void sv_pictures_set(struct sv_pictures *p, int i, const char *bytes, size_t len
     p->picture[i].bytes = bytes;
     p->picture[i].len = len;
     p->picture[i].base64 = base64;
+}
+
+void sv_pictures_call(struct sv_pictures *p, int i, const char *what)
+{
+    p->picture[i].what = what;
 }
 
 void sv_pictures_start(struct sv_pictures *p, struct sv_pool *pool, size_t max_pixels)

@@ -18,6 +18,9 @@ enum rt_status sv_pictures_create(const struct sv_model *m, struct sv_job *job, 
                                   struct sv_pictures **out, struct rt_error *err);
 /* Picture i is bytes[0..len), which must last until the job is done; or the base64 text of it. */
 void sv_pictures_set(struct sv_pictures *p, int i, const char *bytes, size_t len, bool base64);
+/* What errors call picture i, "" for not at all; lasts as long as its bytes. Without this it is
+ * called by the input and its number. */
+void sv_pictures_call(struct sv_pictures *p, int i, const char *what);
 
 /* Decodes and submits. The job's done is called exactly once from here on, on any thread, maybe
  * before this returns; its error may then be that of a picture. max_pixels: see preprocess.h. */

@@ -14,6 +14,7 @@ struct sv_pool {
     struct sv_task *head, *tail;
     int waiting, max_waiting;
     bool stopping;
+    struct sv_cores *cores;
     int n_threads;
     pthread_t thread[];
 };
@@ -33,15 +34,17 @@ static void *work(void *arg)
             p->tail = NULL;
         p->waiting--;
         pthread_mutex_unlock(&p->lock);
+        sv_cores_take(p->cores, 1);
         task->run(task);
+        sv_cores_give(p->cores, 1);
         pthread_mutex_lock(&p->lock);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
-enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_pool **out,
-                              struct rt_error *err)
+enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_cores *cores,
+                              struct sv_pool **out, struct rt_error *err)
 {
     assert(threads >= 1 && max_waiting >= 1);
     size_t len = sizeof(struct sv_pool) + (size_t)threads * sizeof(pthread_t);
@@ -51,6 +54,7 @@ enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_pool **out
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->changed, NULL);
     p->max_waiting = max_waiting;
+    p->cores = cores;
     for (; p->n_threads < threads; p->n_threads++) {
         int e = pthread_create(&p->thread[p->n_threads], NULL, work, p);
         if (e != 0) {

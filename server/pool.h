@@ -4,6 +4,7 @@
 #define SERVER_POOL_H
 
 #include "runtime/rt.h"
+#include "server/cores.h"
 
 struct sv_pool;
 
@@ -14,9 +15,11 @@ struct sv_task {
     struct sv_task *next; /* the pool's */
 };
 
-/* max_waiting: tasks that may wait while all threads are busy. Both are at least 1. */
-enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_pool **out,
-                              struct rt_error *err);
+/* max_waiting: tasks that may wait while all threads are busy. Both are at least 1. cores: of which
+ * each task takes one while it runs, so that it has its turn among the executors; NULL: of none.
+ * Must outlive the pool. */
+enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_cores *cores,
+                              struct sv_pool **out, struct rt_error *err);
 /* Runs what was accepted, then ends the threads. Takes NULL. Not from a task. */
 void sv_pool_destroy(struct sv_pool *p);
 

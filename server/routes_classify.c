@@ -1,15 +1,15 @@
-/* POST .../classify: pictures in, the names of what they show out. Pictures are decoded on the
- * pool, each a task of its own, straight into the input of the job. */
+/* POST .../classify: pictures in, the names of what they show out. */
 #include "server/routes.h"
 
 #include "runtime/rt.h"
-#include "server/clock.h"
 #include "server/image.h"
 #include "server/multipart.h"
 #include "server/pictures.h"
 #include "server/scores.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,109 +17,34 @@
 #define TOP_DEFAULT 5
 #define TOP_MAX 1000
 
-struct classify;
-
 /* One picture of the request. */
 struct picture {
-    struct sv_task task;
-    struct classify *request;
-    const void *bytes; /* in the body */
+    const char *bytes; /* in the body */
     size_t len;
-    void *dst; /* its sample in a job's input */
     bool named;
     char name[128]; /* of the file */
+    char what[160]; /* what errors call it */
 };
 
-/* A request from its arrival to its answer. It belongs to the tasks, then to the jobs, and after
- * the last of them to the request again. */
+/* A request from its arrival to its answer. It belongs to the jobs, and after the last of them to
+ * the request again. */
 struct classify {
     struct sv_request *req;
     struct sv_model *model;
-    struct sv_preprocess preprocess;
     int top;
-    uint64_t begun;
-    atomic_int left;    /* tasks, then jobs, that have not ended */
-    atomic_bool failed; /* error is being written, or was */
-    atomic_bool cancelled;
-    struct rt_error error; /* read once left is 0 */
+    atomic_int left; /* jobs that have not ended */
     int n;
     struct picture *picture; /* picture[0..n) */
     int n_jobs;              /* 1; or n, for a model without a batch axis */
     struct sv_job **job;
+    struct sv_pictures **pictures; /* of each job */
 };
-
-static void fail(struct classify *c, const struct rt_error *err)
-{
-    if (!atomic_exchange(&c->failed, true))
-        c->error = *err;
-}
-
-static void job_ended(struct classify *c, int how_many)
-{
-    if (atomic_fetch_sub(&c->left, how_many) == how_many)
-        sv_request_wake(c->req);
-}
 
 static void job_done(struct sv_job *job)
 {
     struct classify *c = job->user;
-    if (job->error.status != RT_OK)
-        fail(c, &job->error);
-    job_ended(c, 1);
-}
-
-static void submit_jobs(struct classify *c)
-{
-    const int n = c->n_jobs;
-    uint64_t decode_ns = sv_now_ns() - c->begun;
-    atomic_store(&c->left, n);
-    for (int i = 0; i < n; i++) {
-        struct rt_error err;
-        c->job[i]->decode_ns = decode_ns;
-        if (sv_batcher_submit(c->job[i], &err) != RT_OK) {
-            fail(c, &err);
-            job_ended(c, n - i); /* none of the rest is submitted; c may be gone */
-            return;
-        }
-    }
-}
-
-static void picture_ended(struct classify *c, int how_many)
-{
-    if (atomic_fetch_sub(&c->left, how_many) != how_many)
-        return;
-    if (atomic_load(&c->failed))
+    if (atomic_fetch_sub(&c->left, 1) == 1)
         sv_request_wake(c->req);
-    else
-        submit_jobs(c);
-}
-
-/* Says which picture is meant, and that an unknown format is the client's fault. */
-static void blame(const struct picture *p, struct rt_error *err)
-{
-    const struct classify *c = p->request;
-    if (err->status == RT_E_UNSUPPORTED)
-        err->status = RT_E_INVALID;
-    if (p->named)
-        rt_error_prefix(err, "image %d ('%s')", (int)(p - c->picture), p->name);
-    else if (c->n > 1)
-        rt_error_prefix(err, "image %d", (int)(p - c->picture));
-}
-
-static void decode(struct sv_task *task)
-{
-    struct picture *p = (struct picture *)(void *)task;
-    struct classify *c = p->request;
-    struct rt_error err;
-    if (atomic_load(&c->cancelled)) {
-        rt_fail(&err, RT_E_TIMEOUT, "The client went away before the request was run");
-        fail(c, &err);
-    } else if (!atomic_load(&c->failed) &&
-               sv_preprocess_run(&c->preprocess, p->bytes, p->len, p->dst, NULL, &err) != RT_OK) {
-        blame(p, &err);
-        fail(c, &err);
-    }
-    picture_ended(c, 1);
 }
 
 static enum rt_status write_classes(const struct classify *c, int i, struct sv_text *t,
@@ -166,10 +91,14 @@ static void finish(void *state, struct sv_request *req)
     struct sv_text t = { 0 };
     struct rt_error err = { 0 };
     struct sv_class best[TOP_MAX];
-    for (int i = 0; i < c->n_jobs; i++)
+    const struct rt_error *failed = NULL;
+    for (int i = 0; i < c->n_jobs; i++) {
         sv_account_job(req, c->model, c->job[i]);
-    if (atomic_load(&c->failed)) {
-        sv_reply_error(&req->response, &c->error);
+        if (failed == NULL && c->job[i]->error.status != RT_OK)
+            failed = &c->job[i]->error;
+    }
+    if (failed != NULL) {
+        sv_reply_error(&req->response, failed);
         return;
     }
     sv_text_add(&t, "{\"model_name\":");
@@ -190,16 +119,20 @@ static void finish(void *state, struct sv_request *req)
 static void cancel(void *state)
 {
     struct classify *c = state;
-    atomic_store(&c->cancelled, true);
-    for (int i = 0; i < c->n_jobs; i++)
+    for (int i = 0; i < c->n_jobs; i++) {
+        sv_pictures_cancel(c->pictures[i]);
         sv_job_cancel(c->job[i]);
+    }
 }
 
 static void release(void *state)
 {
     struct classify *c = state;
-    for (int i = 0; c->job != NULL && i < c->n_jobs; i++)
+    for (int i = 0; i < c->n_jobs; i++) {
+        sv_pictures_destroy(c->pictures[i]);
         sv_job_destroy(c->job[i]);
+    }
+    rt_free(c->pictures);
     rt_free(c->job);
     rt_free(c->picture);
     sv_model_release(c->model);
@@ -213,14 +146,25 @@ static enum rt_status add_picture(struct classify *c, const struct sv_part *part
 {
     if (c->n == FILES_MAX)
         return rt_fail(err, RT_E_LIMIT, "more than %d files in one request", FILES_MAX);
-    struct picture *p = &c->picture[c->n++];
-    *p = (struct picture){ .task.run = decode,
-                           .request = c,
-                           .bytes = part->bytes,
+    struct picture *p = &c->picture[c->n];
+    *p = (struct picture){ .bytes = part->bytes,
                            .len = part->len,
                            .named = part->has_file_name && part->file_name[0] != '\0' };
     memcpy(p->name, part->file_name, sizeof p->name);
+    c->n++;
     return RT_OK;
+}
+
+/* The only picture, unless it has a name, needs none. */
+static void name_pictures(struct classify *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        struct picture *p = &c->picture[i];
+        if (p->named)
+            snprintf(p->what, sizeof p->what, "image %d ('%s')", i, p->name);
+        else if (c->n > 1)
+            snprintf(p->what, sizeof p->what, "image %d", i);
+    }
 }
 
 /* The body as one picture, or a form whose files are pictures. */
@@ -272,37 +216,40 @@ static enum rt_status read_top(const struct sv_request *req, int *top, struct rt
     return RT_OK;
 }
 
-/* The jobs, and in them a place for each picture. */
+/* A job for picture[first..first + n). */
+static enum rt_status make_job(struct classify *c, int first, int n, struct sv_job **job,
+                               struct sv_pictures **pictures, struct rt_error *err)
+{
+    *job = sv_job_create(c->model->batcher);
+    if (*job == NULL)
+        return rt_fail_nomem(err, sizeof **job);
+    (*job)->n = n;
+    (*job)->arrival = c->req->arrival;
+    (*job)->done = job_done;
+    (*job)->user = c;
+    enum rt_status s = sv_pictures_create(c->model, *job, n, pictures, err);
+    for (int i = 0; i < n && s == RT_OK; i++) {
+        const struct picture *p = &c->picture[first + i];
+        sv_pictures_set(*pictures, i, p->bytes, p->len, false);
+        sv_pictures_call(*pictures, i, p->what);
+    }
+    return s;
+}
+
 static enum rt_status make_jobs(struct classify *c, struct rt_error *err)
 {
-    const struct sv_model *m = c->model;
-    const struct rt_io *io = rt_model_input(m->rt, m->image_input);
-    const bool batched = m->max_batch > 0;
+    const bool batched = c->model->max_batch > 0;
     const int n_jobs = batched ? 1 : c->n, per_job = batched ? c->n : 1;
-    const struct rt_shape shape = sv_pictures_shape(m, per_job);
-    const size_t sample = sv_preprocess_bytes(&c->preprocess);
+    name_pictures(c);
     c->job = rt_zalloc_array((size_t)n_jobs, sizeof *c->job);
-    if (c->job == NULL)
+    c->pictures = rt_zalloc_array((size_t)n_jobs, sizeof *c->pictures);
+    if (c->job == NULL || c->pictures == NULL)
         return rt_fail_nomem(err, (size_t)n_jobs * sizeof *c->job);
-    for (; c->n_jobs < n_jobs; c->n_jobs++) {
-        struct sv_job *job = sv_job_create(m->batcher);
-        if (job == NULL)
-            return rt_fail_nomem(err, sizeof *job);
-        c->job[c->n_jobs] = job;
-        job->n = per_job;
-        job->arrival = c->req->arrival;
-        job->done = job_done;
-        job->user = c;
-        enum rt_status s = sv_job_input(job, m->image_input, io->dtype, &shape, err);
-        if (s != RT_OK) {
-            c->n_jobs++;
-            return s;
-        }
-        for (int i = 0; i < per_job; i++)
-            c->picture[c->n_jobs * per_job + i].dst =
-                (char *)job->in[m->image_input].data + (size_t)i * sample;
-    }
-    return RT_OK;
+    c->n_jobs = n_jobs;
+    enum rt_status s = RT_OK;
+    for (int i = 0; i < n_jobs && s == RT_OK; i++)
+        s = make_job(c, i * per_job, per_job, &c->job[i], &c->pictures[i], err);
+    return s;
 }
 
 static enum rt_status check_model(const struct sv_model *m, struct rt_error *err)
@@ -334,10 +281,6 @@ void sv_post_classify(struct sv_app *app, struct sv_request *req, const struct s
     }
     c->req = req;
     c->model = m;
-    c->begun = sv_now_ns();
-    c->preprocess = m->preprocess;
-    if (app->limits.max_pixels > 0)
-        c->preprocess.max_pixels = (size_t)app->limits.max_pixels;
     enum rt_status s = check_model(m, &err);
     if (s == RT_OK)
         s = read_top(req, &c->top, &err);
@@ -350,13 +293,9 @@ void sv_post_classify(struct sv_app *app, struct sv_request *req, const struct s
         release(c);
         return;
     }
-    const int n = c->n;
+    const int n = c->n_jobs;
     atomic_store(&c->left, n);
     sv_request_sleep(req, &work, c);
-    for (int i = 0; i < n; i++)
-        if (sv_pool_submit(app->pool, &c->picture[i].task, &err) != RT_OK) {
-            fail(c, &err);
-            picture_ended(c, n - i); /* c may be gone from here on */
-            return;
-        }
+    for (int i = 0; i < n; i++) /* c is gone with the last one */
+        sv_pictures_start(c->pictures[i], app->pool, (size_t)app->limits.max_pixels);
 }

@@ -291,9 +291,9 @@ static enum rt_status start(struct server *s, struct rt_error *err)
     if (e != RT_OK)
         return e;
     sv_banner_models(s->app.registry);
-    e = sv_pool_create(budget, set->max_queue, &s->app.pool, err);
+    e = sv_pool_create(budget, set->max_queue, s->cores, &s->app.pool, err);
     if (e == RT_OK)
-        e = sv_pool_create(1, CHANGES_WAITING, &s->app.control, err);
+        e = sv_pool_create(1, CHANGES_WAITING, NULL, &s->app.control, err);
     if (e == RT_OK && set->watch)
         e = sv_folder_watch_start(s->app.registry, s->paths.item, s->paths.n,
                                   (uint64_t)(set->watch_interval * (double)SV_NS_PER_SECOND),

@@ -128,7 +128,7 @@ static inline void serving_start(struct serving *s)
     assert_int_equal(sv_cores_create(2, &s->cores, &err), RT_OK);
     const struct sv_registry_options o = { .max_batch = 4, .max_queue = 64, .cores = s->cores };
     assert_int_equal(sv_registry_create(&o, &s->app.registry, &err), RT_OK);
-    assert_int_equal(sv_pool_create(1, 64, &s->app.pool, &err), RT_OK);
+    assert_int_equal(sv_pool_create(1, 64, NULL, &s->app.pool, &err), RT_OK);
     s->app.limits.max_body = 1 << 20;
     s->app.limits.max_pixels = 1 << 20;
     atomic_init(&s->app.ready, true);

@@ -254,7 +254,7 @@ static void pool_runs_what_it_takes(void **state)
     atomic_int ran = 0;
     atomic_bool hold = true;
     int accepted = 0;
-    assert_int_equal(sv_pool_create(2, 3, &p, NULL), RT_OK);
+    assert_int_equal(sv_pool_create(2, 3, NULL, &p, NULL), RT_OK);
     /* Two at work and three waiting, once both threads have begun. */
     for (;;) {
         struct task *t = new_task(&ran, &hold);
@@ -273,7 +273,7 @@ static void pool_runs_what_it_takes(void **state)
     sv_pool_destroy(p);
     assert_int_equal(atomic_load(&ran), 5);
     rt_mem_fail(0);
-    assert_int_equal(sv_pool_create(2, 3, &p, &err), RT_E_NOMEM);
+    assert_int_equal(sv_pool_create(2, 3, NULL, &p, &err), RT_E_NOMEM);
     rt_mem_fail(-1);
 }
 
