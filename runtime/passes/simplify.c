@@ -2,7 +2,8 @@
  *
  *     ReduceMean over all spatial axes      GlobalAveragePool (and a Reshape without keepdims)
  *     Pad by nothing                        goes
- *     Pad by zeros, then Conv               Conv that pads */
+ *     Pad by zeros, then Conv               Conv that pads
+ *     Pad by zeros, then AveragePool        AveragePool that pads and counts its padding */
 #include "runtime/passes/match.h"
 #include "runtime/passes/pass.h"
 
@@ -87,12 +88,29 @@ static int only_reader(const struct rt_graph *g, int v)
     return -1;
 }
 
-/* Gives the convolution n those margins too. */
-static bool pad_conv(struct rt_graph *g, struct rt_node *n, const int64_t margin[8])
+/* True when the node can take on margins of zeros in front of its input. */
+static bool takes_margins(const struct rt_node *n)
+{
+    if (strcmp(rt_attr_string(n, "auto_pad", "NOTSET"), "NOTSET") != 0)
+        return false;
+    if (n->op == &rt_op_Conv)
+        return true;
+    if (n->op != &rt_op_AveragePool || rt_attr_int(n, "ceil_mode", 0) != 0)
+        return false;
+    const int64_t *pads;
+    const int count = rt_attr_ints(n, "pads", &pads);
+    for (int i = 0; i < count; i++)
+        if (pads[i] != 0 && rt_attr_int(n, "count_include_pad", 0) == 0)
+            return false; /* its own padding does not count, this would */
+    return true;
+}
+
+/* Gives the node those margins, beside those it has. */
+static bool add_margins(struct rt_graph *g, struct rt_node *n, const int64_t margin[8])
 {
     const int64_t *old;
     int64_t *pads = rt_graph_alloc(g, 4, sizeof *pads);
-    struct rt_attr *attr = rt_graph_alloc(g, (size_t)n->n_attr + 1, sizeof *attr);
+    struct rt_attr *attr = rt_graph_alloc(g, (size_t)n->n_attr + 2, sizeof *attr);
     if (pads == NULL || attr == NULL)
         return false;
     const int count = rt_attr_ints(n, "pads", &old);
@@ -101,9 +119,12 @@ static bool pad_conv(struct rt_graph *g, struct rt_node *n, const int64_t margin
         pads[i] = more[i] + (count == 4 ? old[i] : 0);
     int at = 0;
     for (int i = 0; i < n->n_attr; i++)
-        if (strcmp(n->attr[i].name, "pads") != 0)
+        if (strcmp(n->attr[i].name, "pads") != 0 &&
+            strcmp(n->attr[i].name, "count_include_pad") != 0)
             attr[at++] = n->attr[i];
     attr[at++] = (struct rt_attr){ .name = "pads", .type = RT_ATTR_INTS, .n = 4, .ints = pads };
+    if (n->op == &rt_op_AveragePool)
+        attr[at++] = (struct rt_attr){ .name = "count_include_pad", .type = RT_ATTR_INT, .i = 1 };
     n->attr = attr;
     n->n_attr = at;
     return true;
@@ -126,11 +147,10 @@ static enum rt_status merge_pad(struct rt_pass_run *r, int node, struct rt_error
         return RT_OK;
     if (spatial) {
         const int after = only_reader(g, n->out[0]);
-        struct rt_node *conv = after >= 0 ? &g->node[after] : NULL;
-        if (cuts || conv == NULL || conv->op != &rt_op_Conv || conv->in[0] != n->out[0] ||
-            strcmp(rt_attr_string(conv, "auto_pad", "NOTSET"), "NOTSET") != 0)
+        struct rt_node *reader = after >= 0 ? &g->node[after] : NULL;
+        if (cuts || reader == NULL || reader->in[0] != n->out[0] || !takes_margins(reader))
             return RT_OK;
-        if (!pad_conv(g, conv, margin))
+        if (!add_margins(g, reader, margin))
             return rt_graph_nomem(g, err);
     }
     rt_graph_replace(g, n->out[0], n->in[0]);
