@@ -44,7 +44,7 @@ LIBRARIES := libprotobuf-c libmicrohttpd gnutls jansson libjpeg spng libwebp lib
 CPPFLAGS_ALL = -I. -I$(B) -MMD -MP -D_GNU_SOURCE -DCONVD_VERSION='"$(VERSION)"' $(CPPFLAGS)
 CFLAGS_ALL   = -std=c11 -g -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -fvisibility=hidden \
                -fstack-protector-strong -pthread -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
-               -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+               -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-psabi \
                $(if $(CI),-Werror) $(CFLAGS.$(MODE)) $(CFLAGS.file) $(CFLAGS)
 CFLAGS.release := -O2 -DNDEBUG -fopenmp
 CFLAGS.debug   := -O1 -fopenmp
