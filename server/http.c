@@ -29,11 +29,15 @@ struct sv_http {
     atomic_bool stopping; /* nothing is dispatched any more */
     atomic_int in_flight; /* exchanges that were dispatched */
     atomic_int inside;    /* threads where stopping must not overtake them */
+    atomic_size_t held;   /* bytes of bodies */
 };
 
 /* Up to this a body's declared length is allocated at once; beyond it memory follows what has
  * arrived, so that a length alone costs nothing. */
 #define BODY_AT_ONCE ((size_t)1 << 20)
+/* Pieces that a body of unknown length may come in; beyond it each must have so many bytes. */
+#define PIECES_MAX 65536
+#define PIECE_MIN 1024
 /* Connections beyond the bound that are open for as long as it takes to refuse them: how many, and
  * how long each. */
 #define SURPLUS 128
@@ -54,10 +58,11 @@ struct exchange {
     struct sv_http *http;
     struct MHD_Connection *connection;
     char *body;
-    size_t body_room;  /* without the zero byte */
+    size_t body_room;  /* without the zero byte; counted in http->held */
     size_t body_limit; /* what may still come by the declaration, or by max_body */
-    bool too_large;    /* more came than fits: the rest is dropped */
+    bool too_much;     /* the response says of what; the rest of the body is dropped */
     size_t dropped;
+    size_t n_pieces; /* that the body came in */
     bool dispatched;
     bool refused; /* answered before its body was read */
     struct sv_watched watched;
@@ -210,34 +215,68 @@ static void reply_too_large(struct exchange *x)
                     x->http->options.max_body);
 }
 
-/* Adds a piece of the body. Without memory, or over the limit, the rest is read and dropped, since
- * an answer cannot be given in the middle of a body. */
+static void drop_body(struct exchange *x)
+{
+    rt_free(x->body);
+    x->body = NULL;
+    atomic_fetch_sub_explicit(&x->http->held, x->body_room, memory_order_relaxed);
+    x->body_room = 0;
+}
+
+/* Makes room for len more bytes. */
+static enum rt_status grow(struct exchange *x, size_t len, struct rt_error *err)
+{
+    struct sv_http *h = x->http;
+    size_t room = x->body_room > 0 ? x->body_room * 2 : BODY_AT_ONCE;
+    if (room < x->req.body_len + len)
+        room = x->req.body_len + len;
+    if (room > x->body_limit)
+        room = x->body_limit;
+    size_t more = room - x->body_room, most = h->options.max_body_memory;
+    size_t held = atomic_fetch_add_explicit(&h->held, more, memory_order_relaxed) + more;
+    char *grown = NULL;
+    enum rt_status s = RT_OK;
+    if (most > 0 && held > most)
+        s = rt_fail(err, RT_E_BUSY,
+                    "the requests at work have %zu bytes of bodies, as many as may be held "
+                    "(--max-body-memory)",
+                    held - more);
+    else if ((grown = rt_realloc_array(x->body, room + 1, 1)) == NULL)
+        s = rt_fail_nomem(err, room);
+    if (s != RT_OK) {
+        atomic_fetch_sub_explicit(&h->held, more, memory_order_relaxed);
+        return s;
+    }
+    x->body = grown;
+    x->body_room = room;
+    return RT_OK;
+}
+
+/* Whether a piece of the body can be taken; when not, the response says why. */
+static bool take_piece(struct exchange *x, size_t len)
+{
+    struct rt_error err;
+    if (len > x->body_limit - x->req.body_len) {
+        reply_too_large(x);
+        return false;
+    }
+    if (++x->n_pieces > PIECES_MAX + x->req.body_len / PIECE_MIN) {
+        sv_reply_status(&x->req.response, 400, "the body came in more than %d chunks", PIECES_MAX);
+        return false;
+    }
+    if (len <= x->body_room - x->req.body_len || grow(x, len, &err) == RT_OK)
+        return true;
+    sv_reply_error(&x->req.response, &err);
+    return false;
+}
+
+/* Adds a piece of the body. Over a bound the rest is read and dropped, since an answer cannot be
+ * given in the middle of a body. */
 static bool collect(struct exchange *x, const char *piece, size_t len)
 {
-    if (!x->too_large && len > x->body_limit - x->req.body_len) {
-        x->too_large = true;
-        reply_too_large(x);
-    }
-    if (!x->too_large && len > x->body_room - x->req.body_len) {
-        size_t room = x->body_room > 0 ? x->body_room * 2 : BODY_AT_ONCE;
-        if (room < x->req.body_len + len)
-            room = x->req.body_len + len;
-        if (room > x->body_limit)
-            room = x->body_limit;
-        char *grown = rt_realloc_array(x->body, room + 1, 1);
-        if (grown == NULL) {
-            x->too_large = true;
-            struct rt_error err;
-            rt_fail_nomem(&err, room);
-            sv_reply_error(&x->req.response, &err);
-        } else {
-            x->body = grown;
-            x->body_room = room;
-        }
-    }
-    if (x->too_large) {
-        rt_free(x->body);
-        x->body = NULL;
+    x->too_much |= !x->too_much && !take_piece(x, len);
+    if (x->too_much) {
+        drop_body(x);
         x->dropped += len;
         return x->dropped / 4 <= x->http->options.max_body;
     }
@@ -321,7 +360,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
         return go_on ? MHD_YES : MHD_NO;
     }
     if (!x->dispatched)
-        return x->too_large ? answer(x) : dispatch_unless_stopping(x);
+        return x->too_much ? answer(x) : dispatch_unless_stopping(x);
     sv_watch_remove(x->http->watch, &x->watched);
     return finish(x);
 }
@@ -347,7 +386,7 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
     }
     bool was_counted = x->dispatched;
     sv_request_reset(&x->req);
-    rt_free(x->body);
+    drop_body(x);
     rt_free(x);
     if (was_counted)
         atomic_fetch_sub(&h->in_flight, 1);

@@ -259,16 +259,33 @@ static enum rt_status check_preferred(const struct sv_model *m, struct rt_error 
 #define LIGHT_FLOPS 4e6
 #define LIGHT_BYTES ((size_t)256 << 10)
 
+/* The bytes that a run of one sample works on. */
+static size_t bytes_of_one(const struct sv_model *m, const struct rt_model_info *info)
+{
+    size_t all = info->activation_bytes_one;
+    for (int i = 0; i < m->n_in; i++) {
+        const struct rt_io *io = rt_model_input(m->rt, i);
+        struct rt_shape shape = io->shape;
+        size_t len;
+        if (m->max_batch > 0)
+            shape.dim[0] = 1;
+        if (!rt_shape_bytes(&shape, io->dtype, &len) || !rt_add_size(all, len, &all))
+            return SIZE_MAX;
+    }
+    return all;
+}
+
 /* The samples that are light work together; 0: not even one is. */
 static int light_samples(const struct sv_model *m)
 {
     struct rt_model_info info;
     rt_model_info(m->rt, &info);
-    if (info.dynamic || info.flops > LIGHT_FLOPS || info.activation_bytes_one > LIGHT_BYTES)
+    const size_t one = bytes_of_one(m, &info);
+    if (info.dynamic || info.flops > LIGHT_FLOPS || one > LIGHT_BYTES)
         return 0;
     size_t most = m->max_batch > 0 ? (size_t)m->max_batch : 1;
-    if (info.activation_bytes_one * most > LIGHT_BYTES)
-        most = LIGHT_BYTES / info.activation_bytes_one;
+    if (one * most > LIGHT_BYTES)
+        most = LIGHT_BYTES / one;
     return info.flops * (double)most > LIGHT_FLOPS ? (int)(LIGHT_FLOPS / info.flops) : (int)most;
 }
 

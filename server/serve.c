@@ -200,6 +200,7 @@ static enum rt_status serve(struct server *s, int *status, struct rt_error *err)
         .host = host,
         .port = set->port,
         .max_body = set->max_body,
+        .max_body_memory = set->max_body_memory,
         .max_connections = set->max_connections,
         .max_connections_each = set->max_connections_each,
         .idle_timeout = set->idle_timeout,

@@ -29,6 +29,7 @@ struct sv_serve_settings {
     int max_batch;
     int max_queue;
     size_t max_body;
+    size_t max_body_memory;
     size_t max_pixels;
     int max_connections;
     int idle_timeout;

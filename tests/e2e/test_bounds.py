@@ -1,0 +1,112 @@
+"""What a client may not have more of: each bound is met by an error at once, and serving goes on.
+
+Bodies, queues, connections, deadlines and nesting have their tests beside what they bound:
+test_behaviour.py, test_metrics.py, test_infer.py, test_compression.py."""
+
+import io
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving import ROOT, binary_request, error_of, outputs_of, tensor, wait_until
+
+
+def picture(width, height, kind="PNG"):
+    out = io.BytesIO()
+    Image.new("L", (width, height), 128).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_pixels(serve, kind):
+    server = serve("--max-pixels", "1600", paths=[ROOT / "models" / "fashion"])
+    assert server.post("/classify", picture(40, 40, kind)).status_code == 200
+    error = error_of(server.post("/classify", picture(40, 41, kind)), 413)
+    assert "1600" in error
+    assert server.post("/classify", picture(40, 40, kind)).status_code == 200
+
+
+def chunked(server, body, size):
+    """POSTs body in chunks of so many bytes; status and what the answer's body begins with."""
+    with server.connect() as s:
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(body[i:i + size]), body[i:i + size])
+                          for i in range(0, len(body), size))
+        s.sendall(b"POST /v2/models/relu/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                  b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def test_chunks(server):
+    x = np.ones((1, 3), np.float32)
+    body = json.dumps({"inputs": [tensor("x", x)]}).encode()
+    status, answer = chunked(server, body + b" " * (60000 - len(body)), 1)
+    assert status == 200 and answer["outputs"][0]["data"] == [1, 1, 1]
+    status, answer = chunked(server, body + b" " * 70000, 1)
+    assert status == 400 and "65536 chunks" in answer["error"]
+    status, answer = chunked(server, body.replace(b"]}]}", b" " * 3000000 + b"]}]}"), 30)
+    assert status == 400 and "65536 chunks" in answer["error"]
+    status, answer = chunked(server, body.replace(b"]}]}", b" " * 3000000 + b"]}]}"), 16384)
+    assert status == 200 and answer["outputs"][0]["data"] == [1, 1, 1]
+
+
+def test_headers_too_large(server):
+    """libmicrohttpd answers these by itself."""
+    with server.connect() as s:
+        s.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n")
+        with pytest.raises(OSError):
+            for i in range(1000):
+                s.sendall(b"X-%d: %b\r\n" % (i, b"y" * 1000))
+                time.sleep(0.0001)
+            s.sendall(b"\r\n")
+            assert s.recv(65536)[:12] == b"HTTP/1.1 431"
+            raise ConnectionResetError
+    assert server.get("/v2").status_code == 200
+
+
+def test_a_header_of_some_kilobytes_is_fine(server):
+    assert server.get("/v2", headers={"X-Long": "y" * 8000}).status_code == 200
+
+
+def test_idle_connections_are_closed(serve):
+    server = serve("--idle-timeout", "1")
+    with server.connect() as s:
+        s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert s.recv(65536).startswith(b"HTTP/1.1 200")
+        assert s.recv(1) == b""
+    assert server.get("/v2").status_code == 200
+
+
+def test_bodies_of_all_requests_together(serve):
+    """Two bodies that are being sent fit, a third does not; when one is gone there is room again."""
+    server = serve("--max-body-memory", "3M")
+    body, headers = binary_request({"x": np.zeros((1, 3, 224, 224), np.float32)})
+    head = ("POST /v2/models/volume/infer HTTP/1.1\r\nHost: x\r\n"
+            f"Content-Length: 1400000\r\n\r\n").encode()
+    held = [server.connect() for _ in range(2)]
+    for s in held:
+        s.sendall(head + b" " * 1399999)
+    path = "/v2/models/volume/infer"
+    # What was sent is not yet all read when sendall returns.
+    wait_until(lambda: server.post(path, body, headers=headers).status_code == 503)
+    answer = server.post(path, body, headers=headers)
+    assert "--max-body-memory" in error_of(answer, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert server.get("/v2/health/ready").status_code == 200
+    held.pop().close()
+    wait_until(lambda: server.post(path, body, headers=headers).status_code == 200)
+    held.pop().close()
+    x = np.full((1, 3, 224, 224), 2, np.float32)
+    body, headers = binary_request({"x": x})
+    assert (outputs_of(server.post(path, body, headers=headers))["y"] == x).all()
+
+
+def test_a_connection_that_says_nothing(serve):
+    server = serve("--idle-timeout", "1", "--header-timeout", "1")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as s:
+        assert s.recv(1) == b""
