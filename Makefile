@@ -81,7 +81,7 @@ shown  = @printf '  %-4s %s\n' $(1) $(2)
 
 # --- targets ----------------------------------------------------------------------------------
 
-.PHONY: all setup setup-test setup-lint run test check bench compare lint layers format help clean
+.PHONY: all setup setup-test setup-lint run test check bench compare compare-serving lint layers format help clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -123,6 +123,26 @@ THREADS ?= 1,2
 compare: all build/node_modules/onnxruntime-node ## time MODELS="a.onnx b.onnx" against ONNX Runtime
 	NODE_PATH=build/node_modules node tests/compare/compare.js --batch $(BATCH) \
 	    --threads $(THREADS) --json build/compare.json $(MODELS)
+
+# The other servers and the load, for `make compare-serving`.
+build/compare/%: tests/compare/%.c Makefile
+	@mkdir -p $(@D)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) -O2 -g -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
+	    -Wstrict-prototypes -Wmissing-prototypes $(if $(CI),-Werror) -o $@ $< -lmicrohttpd
+
+build/node_modules/fastify:
+	@mkdir -p build
+	cd build && npm install --silent --no-save --ignore-scripts fastify@5 sharp@0 onnxruntime-node@1
+
+MNIST     ?= ../shared/data/models/mnist8_cntk/model.onnx
+MOBILENET ?= mobilenet_v2.onnx
+ONLY      ?= tiny,large,pictures,overload,reloads,request
+compare-serving: all build/compare/load build/compare/empty_server $(if $(findstring pictures,$(ONLY)),build/node_modules/fastify) ## the serving core under load: ONLY=tiny,... MOBILENET=net.onnx
+	$(call install,wrk python3-onnx python3-numpy python3-requests python3-pil)
+	CONVD_BINARY=$(BIN) $(PYTHON) tests/compare/serving.py --load build/compare/load \
+	    --empty-server build/compare/empty_server --node-modules build/node_modules \
+	    --mnist $(MNIST) --mobilenet $(MOBILENET) --only $(ONLY) $(COMPARE_FLAGS)
 
 layers: ## who includes whom, against the table of the design
 	@tests/layers.sh
