@@ -56,30 +56,67 @@ static enum rt_status fold_back(struct rt_pass_run *r, int node, const struct af
     return RT_OK;
 }
 
-/* The only reader takes it. */
+/* The only one who reads v, as its first input; -1: there is none, or there are others. */
+static int only_reader(const struct rt_graph *g, int v)
+{
+    if (g->value[v].uses != 1 || g->value[v].is_output)
+        return -1;
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->node[i].op != NULL && rt_has_in(&g->node[i], 0) && g->node[i].in[0] == v)
+            return i;
+    return -1;
+}
+
+/* Node is a view of [N, C, ...] as [N, columns]: each channel becomes *repeat columns. */
+static bool is_flatten(const struct rt_graph *g, int node, int64_t channels, int64_t *repeat)
+{
+    const struct rt_node *n = &g->node[node];
+    if ((n->op->traits & RT_OP_VIEW) == 0)
+        return false;
+    const struct rt_shape *x = &g->value[n->in[0]].shape, *y = &g->value[n->out[0]].shape;
+    if (y->rank != 2 || y->dim[0] != x->dim[0] || channels == 0 || rt_is_batched(y->dim[1]))
+        return false;
+    *repeat = y->dim[1] / channels;
+    return true;
+}
+
+/* scale and then shift of channels, each written repeat times, to be freed with rt_free(); NULL when
+ * there is no memory. */
+static float *spread(const struct affine *a, int64_t channels, int64_t repeat)
+{
+    const int64_t columns = channels * repeat;
+    float *to = rt_alloc_array((size_t)columns * 2 + 1, sizeof *to);
+    for (int64_t i = 0; to != NULL && i < columns; i++) {
+        to[i] = a->scale[i / repeat];
+        to[columns + i] = a->shift[i / repeat];
+    }
+    return to;
+}
+
+/* The only reader takes it, also from behind a Flatten. */
 static enum rt_status fold_forward(struct rt_pass_run *r, int node, const struct affine *a,
-                                   struct rt_error *err)
+                                   int64_t channels, struct rt_error *err)
 {
     struct rt_graph *g = r->g;
-    struct rt_node *n = &g->node[node];
-    if (g->value[n->out[0]].uses != 1 || g->value[n->out[0]].is_output)
+    int after = only_reader(g, g->node[node].out[0]);
+    int64_t repeat = 1;
+    if (after >= 0 && is_flatten(g, after, channels, &repeat))
+        after = only_reader(g, g->node[after].out[0]);
+    if (after < 0 || g->node[after].op->absorb_input_affine == NULL)
         return RT_E_UNSUPPORTED;
-    for (int i = 0; i < g->n_nodes; i++) {
-        struct rt_node *after = &g->node[i];
-        if (after->op == NULL || !rt_has_in(after, 0) || after->in[0] != n->out[0])
-            continue;
-        if (after->op->absorb_input_affine == NULL)
-            return RT_E_UNSUPPORTED;
-        enum rt_status s = after->op->absorb_input_affine(g, after, a->scale, a->shift, err);
-        if (s != RT_OK)
-            return s;
-        n = &g->node[node];
-        rt_batchnorm_became(g, n, RT_BN_FOLDED_FORWARD, g->node[i].name, NULL);
-        rt_graph_replace(g, n->out[0], n->in[a->data]);
-        rt_graph_kill(g, node);
-        return RT_OK;
-    }
-    return RT_E_UNSUPPORTED;
+    float *scale = spread(a, channels, repeat);
+    if (scale == NULL)
+        return rt_graph_nomem(g, err);
+    enum rt_status s = g->node[after].op->absorb_input_affine(g, &g->node[after], scale,
+                                                              scale + channels * repeat, err);
+    rt_free(scale);
+    if (s != RT_OK)
+        return s;
+    struct rt_node *n = &g->node[node];
+    rt_batchnorm_became(g, n, RT_BN_FOLDED_FORWARD, g->node[after].name, NULL);
+    rt_graph_replace(g, n->out[0], n->in[a->data]);
+    rt_graph_kill(g, node);
+    return RT_OK;
 }
 
 static enum rt_status stand_alone(struct rt_pass_run *r, int node, const struct affine *a,
@@ -151,7 +188,7 @@ enum rt_status rt_pass_fold_affine(struct rt_pass_run *r, int node, struct rt_er
     }
     s = fold_back(r, node, &a, &why, err);
     if (s == RT_E_UNSUPPORTED)
-        s = fold_forward(r, node, &a, err);
+        s = fold_forward(r, node, &a, channels, err);
     if (s == RT_E_UNSUPPORTED) {
         s = RT_OK;
         if (n->op == &rt_op_ChannelAffine || (!is_norm && !can_be_step(g, n->in[a.data], n->out[0])))

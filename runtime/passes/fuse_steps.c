@@ -76,7 +76,7 @@ static enum rt_status fuse(struct rt_pass_run *r, int node, struct rt_step step,
     return rt_graph_tidy(g, err);
 }
 
-enum rt_status rt_pass_fuse_steps(struct rt_pass_run *r, int node, struct rt_error *err)
+static enum rt_status fuse_one(struct rt_pass_run *r, int node, struct rt_error *err)
 {
     struct rt_graph *g = r->g;
     struct rt_node *n = &g->node[node];
@@ -95,4 +95,16 @@ enum rt_status rt_pass_fuse_steps(struct rt_pass_run *r, int node, struct rt_err
     int other = step.arg;
     step.arg = data;
     return fuse(r, node, step, other, err);
+}
+
+/* A fused node is gone and the next one has its place. It is looked at next: were it left for another
+ * round, a third could become its step in this one, and a node with steps of its own is none. */
+enum rt_status rt_pass_fuse_steps(struct rt_pass_run *r, int node, struct rt_error *err)
+{
+    enum rt_status s = RT_OK;
+    for (int before = -1; s == RT_OK && r->changes != before && node < r->g->n_nodes;) {
+        before = r->changes;
+        s = fuse_one(r, node, err);
+    }
+    return s;
 }
