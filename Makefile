@@ -20,7 +20,8 @@ BUILD_PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-
     libmicrohttpd-dev libgnutls28-dev libjansson-dev libjpeg62-turbo-dev libspng-dev libwebp-dev zlib1g-dev curl
 TEST_PACKAGES  := clang libomp-14-dev libclang-rt-14-dev libcmocka-dev python3 python3-pytest \
     python3-numpy python3-requests python3-pil python3-onnx dataset-fashion-mnist \
-    libonnx-testdata valgrind
+    python3-jsonschema libonnx-testdata valgrind
+PAGE_PACKAGES  := chromium fonts-dejavu-core $(if $(shell command -v npm),,nodejs npm)
 LINT_PACKAGES  := clang-format clang-tidy cppcheck
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -42,7 +43,7 @@ LIBRARIES := libprotobuf-c libmicrohttpd gnutls jansson libjpeg spng libwebp lib
 
 # A packager's own go last and win.
 CPPFLAGS_ALL = -I. -I$(B) -MMD -MP -D_GNU_SOURCE -DCONVD_VERSION='"$(VERSION)"' $(CPPFLAGS)
-CFLAGS_ALL   = -std=c11 -g -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -fvisibility=hidden \
+CFLAGS_ALL   = -std=c11 -g -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -fvisibility=hidden -fPIC \
                -fstack-protector-strong -pthread -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
                -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-psabi \
                $(if $(CI),-Werror) $(CFLAGS.$(MODE)) $(CFLAGS.file) $(CFLAGS)
@@ -62,9 +63,19 @@ TESTS   := $(filter-out $(SKIP), \
 PROTO   := $(B)/proto/onnx.pb-c
 
 LIB         := $(B)/libconvd.a
+SHARED      := $(B)/libconvd.so.$(firstword $(subst ., ,$(VERSION)))
 RUNTIME_OBJ := $(RUNTIME:%.c=$(B)/%.o) $(PROTO).o
-SERVER_OBJ  := $(SERVER:%.c=$(B)/%.o)
+PAGE        := $(sort $(wildcard server/page/*.html server/page/*.css server/page/*.js \
+                        server/page/*.json server/page/*.svg))
+SERVER_OBJ  := $(SERVER:%.c=$(B)/%.o) $(B)/server/page_data.o
 TEST_BIN    := $(TESTS:%=$(B)/tests/%)
+
+PAGE_MODULES := build/node_modules/playwright-core build/node_modules/axe-core
+
+# Where `make install` puts things; DESTDIR goes in front of all.
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include/convd
 
 # A level's file, and no other, may use its instructions.
 ifeq ($(ARCH),x86_64)
@@ -81,7 +92,8 @@ shown  = @printf '  %-4s %s\n' $(1) $(2)
 
 # --- targets ----------------------------------------------------------------------------------
 
-.PHONY: all setup setup-test setup-lint run test check bench compare compare-serving lint layers format help clean
+.PHONY: all setup setup-test setup-lint run test test-page check bench compare compare-serving lint layers format \
+        install uninstall reference help clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -107,11 +119,20 @@ test: setup-test ## set up, build, run every test
 	@$(MAKE) --no-print-directory -j$$(nproc) all $(TEST_BIN)
 	@B=$(B) BIN=$(BIN) PYTHON=$(PYTHON) SKIP="$(SKIP)" tests/run.sh
 
+test-page: all $(PAGE_MODULES) ## drive the built-in page in a browser; screenshots in build/page
+	$(call install,$(PAGE_PACKAGES))
+	CONVD_BINARY=$(BIN) node --test tests/page/page.test.mjs
+
 check: $(B)/tests/check_kernels ## kernels against their reference only
 	$(B)/tests/check_kernels
 
 bench: all ## time the bundled model
 	$(BIN) bench models/fashion --batch 1,8
+
+$(PAGE_MODULES):
+	$(call install,$(PAGE_PACKAGES))
+	@mkdir -p build
+	cd build && npm install --silent --no-save --ignore-scripts playwright-core@1 axe-core@4
 
 # The other side of the comparison: the library and its binding are inside the package.
 build/node_modules/onnxruntime-node:
@@ -157,6 +178,31 @@ lint: setup-lint layers ## clang-tidy, cppcheck
 format: ## clang-format everything
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.inc')
 
+install: all $(SHARED) ## install below PREFIX (/usr/local), with DESTDIR in front
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(LIBDIR)/pkgconfig $(INCLUDEDIR)/runtime \
+	    $(PREFIX)/share/man/man1 $(PREFIX)/share/bash-completion/completions \
+	    $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/convd/models/fashion)
+	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/convd
+	install -m 644 $(LIB) $(SHARED) $(DESTDIR)$(LIBDIR)
+	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libconvd.so
+	install -m 644 runtime/rt.h runtime/mem.h runtime/status.h runtime/tensor.h \
+	    $(DESTDIR)$(INCLUDEDIR)/runtime
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' runtime/convd.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/convd.pc
+	$(BIN) man > $(DESTDIR)$(PREFIX)/share/man/man1/convd.1
+	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/convd
+	$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_convd
+	install -m 644 $(addprefix models/fashion/,model.onnx labels.txt config.json README.md) \
+	    $(DESTDIR)$(PREFIX)/share/convd/models/fashion
+
+uninstall: ## remove what install put there
+	rm -rf $(addprefix $(DESTDIR),$(PREFIX)/bin/convd $(LIBDIR)/libconvd.* $(INCLUDEDIR) \
+	    $(LIBDIR)/pkgconfig/convd.pc $(PREFIX)/share/man/man1/convd.1 $(PREFIX)/share/convd \
+	    $(PREFIX)/share/bash-completion/completions/convd $(PREFIX)/share/zsh/site-functions/_convd)
+
+reference: all ## write the options' reference in server/README.md anew
+	tests/reference.sh $(BIN) server/README.md
+
 clean: ## remove build/
 	rm -rf build
 
@@ -171,10 +217,24 @@ $(LIB): $(RUNTIME_OBJ)
 	$(call shown,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
+$(SHARED): $(RUNTIME_OBJ)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) -shared $(LDFLAGS_ALL) -Wl,-soname,$(@F) -Wl,-z,defs -o $@ $^ \
+	    $(shell pkg-config --libs libprotobuf-c) -lm
+
 $(PROTO).c $(PROTO).h &: proto/onnx.proto
 	@mkdir -p $(B)/proto
 	$(call shown,GEN,$@)
 	$(Q)protoc-c --proto_path=. --c_out=$(B) proto/onnx.proto
+
+$(B)/server/page_data.c: server/page/embed.sh Makefile $(PAGE)
+	@mkdir -p $(@D)
+	$(call shown,GEN,$@)
+	$(Q)VERSION=$(VERSION) server/page/embed.sh $(PAGE) > $@
+
+$(B)/server/page_data.o: $(B)/server/page_data.c server/page.h
+	$(call shown,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
 
 $(PROTO).o: $(PROTO).c
 	$(call shown,CC,$<)

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 /* Vectors of every level, a cache line. */
 #define RT_ALIGN 64
 
@@ -52,5 +54,7 @@ long rt_mem_live(void);
 size_t rt_mem_bytes(void);
 size_t rt_mem_peak(void);
 void rt_mem_peak_reset(void);
+
+#pragma GCC visibility pop
 
 #endif

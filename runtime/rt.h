@@ -10,6 +10,8 @@
 #include "runtime/status.h"
 #include "runtime/tensor.h"
 
+#pragma GCC visibility push(default)
+
 struct rt_model;   /* compiled; any number of threads may share one */
 struct rt_session; /* room to run one model; one thread at a time */
 
@@ -83,6 +85,14 @@ enum rt_batchnorm_fate {
     RT_BN_UNUSED,         /* nothing that the model answers depends on it */
 };
 
+/* How numbers spread: count[i] of them lie in the i-th of equal parts of min..max. Those that are
+ * not finite are left out; when none is finite all members are 0. */
+#define RT_HISTOGRAM_BINS 24
+struct rt_histogram {
+    float min, max;
+    int count[RT_HISTOGRAM_BINS];
+};
+
 /* One line of the batch norm report. Channels are counted, not listed. */
 struct rt_batchnorm {
     const char *name;      /* the node's, or its output's where it has none */
@@ -99,6 +109,9 @@ struct rt_batchnorm {
     int64_t dead;          /* |scale| / sqrt(var + epsilon) below 1e-6: a constant channel */
     int64_t exploding;     /* the same above 1e3 */
     float min_var, max_var, min_mean, max_mean;
+    /* Over the channels: what was running, and scale / sqrt(var + epsilon), which x is multiplied
+     * by. */
+    struct rt_histogram mean, var, gain;
 };
 
 int rt_model_n_batchnorms(const struct rt_model *m);
@@ -157,5 +170,7 @@ enum rt_status rt_tensor_from_pb(const void *bytes, size_t len, struct rt_tensor
 int rt_cpu_budget(void);
 /* The level of kernels in use ("scalar", "avx2", "avx512"): the best that the CPU has, or RT_ISA's. */
 const char *rt_isa(void);
+
+#pragma GCC visibility pop
 
 #endif

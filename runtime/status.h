@@ -2,6 +2,8 @@
 #ifndef RUNTIME_STATUS_H
 #define RUNTIME_STATUS_H
 
+#pragma GCC visibility push(default)
+
 enum rt_status {
     RT_OK = 0,
     RT_E_NOMEM,       /* an allocation failed */
@@ -33,5 +35,7 @@ void rt_error_prefix(struct rt_error *err, const char *fmt, ...) __attribute__((
 
 /* The status's name in lower case ("invalid", "unsupported", ...), for logs and metrics. */
 const char *rt_status_name(enum rt_status status);
+
+#pragma GCC visibility pop
 
 #endif

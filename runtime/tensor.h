@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 #define RT_MAX_RANK 8
 
 /* ONNX's numbers (TensorProto.DataType), so that import has nothing to translate. */
@@ -73,5 +75,7 @@ uint16_t rt_float_to_half(float f);
 uint16_t rt_double_to_half(double d);
 float rt_bfloat16_to_float(uint16_t h);
 uint16_t rt_float_to_bfloat16(float f);
+
+#pragma GCC visibility pop
 
 #endif

@@ -25,6 +25,7 @@ struct sv_http;
 struct sv_app {
     struct sv_registry *registry;
     struct sv_pool *pool; /* for decoding; full is RT_E_BUSY */
+    struct sv_cores *cores; /* the budget that the models' executors share */
     struct sv_limits limits;
     uint64_t started; /* sv_now_ns() */
     struct sv_http *http;      /* for what it counts; NULL until it serves */
@@ -36,6 +37,7 @@ struct sv_app {
     int n_origins;                    /* origins whose pages may use this server: "https://a.b", or */
     const char *const *origin;        /* "*"; 0: none */
     struct sv_server_stats stats;
+    atomic_bool profiling; /* a profile is being measured: one at a time */
     /* health/ready. Set once all models are loaded, cleared when stopping begins: new inference
      * requests are then refused with RT_E_BUSY, those at work are finished. */
     atomic_bool ready;

@@ -3,14 +3,14 @@
 
 #include "server/cli.h"
 #include "server/clock.h"
+#include "server/layer_times.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SLICE 0.1       /* seconds of a case's turn */
-#define FEWEST_RUNS 5   /* timed, of however slow a model */
-#define PROFILE_RUNS 10 /* profiled, or fewer when they take longer than the measurement */
+#define SLICE 0.1     /* seconds of a case's turn */
+#define FEWEST_RUNS 5 /* timed, of however slow a model */
 
 static double seconds_since(uint64_t start)
 {
@@ -240,25 +240,12 @@ static void summarise(struct sv_bench_case *c)
 static enum rt_status profile(struct sv_bench_case *c, double seconds, struct rt_error *err)
 {
     const int n_layers = rt_model_n_layers(c->model);
+    int runs;
     c->layer_seconds = rt_zalloc_array((size_t)n_layers + 1, sizeof *c->layer_seconds);
     if (c->layer_seconds == NULL)
         return rt_fail_nomem(err, (size_t)n_layers * sizeof *c->layer_seconds);
-    rt_session_profile(c->session, true);
-    enum rt_status s = run_once(c, NULL, err);
-    int n = 0;
-    double time, spent = 0;
-    while (s == RT_OK && n < PROFILE_RUNS && (n == 0 || spent < seconds)) {
-        s = run_once(c, &time, err);
-        const double *layer = rt_session_layer_seconds(c->session);
-        for (int i = 0; i < n_layers && s == RT_OK; i++)
-            c->layer_seconds[i] += layer[i];
-        spent += time;
-        n++;
-    }
-    for (int i = 0; i < n_layers; i++)
-        c->layer_seconds[i] /= n > 0 ? n : 1;
-    rt_session_profile(c->session, false);
-    return s;
+    return sv_layer_times(c->model, c->session, c->in, c->out, seconds, c->layer_seconds, &runs,
+                          err);
 }
 
 enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_case *cases, int n,

@@ -1,7 +1,8 @@
 /* `convd bench`: a model's speed, by batch, threads and what is done with its batch norms. */
 #include "server/bench.h"
 #include "server/cli.h"
-#include "server/json_out.h"
+#include "server/layer_times.h"
+#include "server/report.h"
 #include "server/table.h"
 
 #include <stddef.h>
@@ -194,14 +195,6 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
                    (cases[i + 1].median / cases[i].median - 1) * 100);
 }
 
-static double layers_total(const struct sv_bench_case *c)
-{
-    double total = 0;
-    for (int i = 0; i < rt_model_n_layers(c->model); i++)
-        total += c->layer_seconds[i];
-    return total;
-}
-
 static void print_profile(const struct sv_bench_case *c)
 {
     static const struct sv_column column[] = {
@@ -215,7 +208,7 @@ static void print_profile(const struct sv_bench_case *c)
         { .title = "GFLOP/s", .right = true },
     };
     struct sv_table t;
-    const double total = layers_total(c);
+    const double total = sv_layer_times_sum(c->model, c->layer_seconds);
     printf("\n%sLayers: batch %d, threads %d, batch norm %s%s\n", sv_style(stdout, SV_BOLD),
            c->batch, c->threads, mode_name(c->batchnorm), sv_style(stdout, SV_PLAIN));
     sv_table_init(&t, column, 8);
@@ -237,26 +230,6 @@ static void print_profile(const struct sv_bench_case *c)
     sv_table_print(&t, stdout);
     printf("  all layers: %.3f ms\n", total * 1e3);
     sv_table_reset(&t);
-}
-
-static void json_profile(struct sv_json *j, const struct sv_bench_case *c)
-{
-    const double total = layers_total(c);
-    sv_json_array(j, "layers");
-    for (int i = 0; i < rt_model_n_layers(c->model); i++) {
-        const struct rt_layer *l = rt_model_layer(c->model, i);
-        const double seconds = c->layer_seconds[i];
-        sv_json_row(j, NULL);
-        sv_json_string(j, "name", l->name);
-        sv_json_string(j, "op", l->op);
-        sv_json_string(j, "fused", l->fused);
-        sv_json_string(j, "algorithm", l->algorithm);
-        sv_json_double(j, "seconds", seconds);
-        sv_json_double(j, "share", total > 0 ? seconds / total : 0);
-        sv_json_double(j, "gflops", seconds > 0 ? l->flops * c->batch / seconds * 1e-9 : 0);
-        sv_json_end(j);
-    }
-    sv_json_end(j);
 }
 
 static void print_json(const char *path, const struct settings *set,
@@ -286,7 +259,7 @@ static void print_json(const char *path, const struct settings *set,
         sv_json_double(&j, "images_per_second", c->batch / c->median);
         sv_json_double(&j, "gflops", model_flops(c) / c->median * 1e-9);
         if (set->profile)
-            json_profile(&j, c);
+            sv_report_layer_times(&j, c->model, c->batch, c->layer_seconds);
         sv_json_end(&j);
     }
     sv_json_end(&j);

@@ -1,7 +1,7 @@
 /* `convd inspect`: what a model became: layers, batch norms, memory. */
 #include "server/cli.h"
 #include "server/file.h"
-#include "server/json_out.h"
+#include "server/report.h"
 #include "server/table.h"
 
 #include <stddef.h>
@@ -236,98 +236,6 @@ static void print_batchnorms(const struct rt_model *m)
     sv_table_reset(&t);
 }
 
-static void json_io(struct sv_json *j, const struct rt_io *io)
-{
-    sv_json_row(j, NULL);
-    sv_json_string(j, "name", io->name);
-    sv_json_string(j, "datatype", rt_dtype_name(io->dtype));
-    sv_json_shape(j, "shape", &io->shape);
-    sv_json_end(j);
-}
-
-static void json_layers(struct sv_json *j, const struct rt_model *m)
-{
-    sv_json_array(j, "layers");
-    for (int i = 0; i < rt_model_n_layers(m); i++) {
-        const struct rt_layer *l = rt_model_layer(m, i);
-        sv_json_row(j, NULL);
-        sv_json_string(j, "name", l->name);
-        sv_json_string(j, "op", l->op);
-        sv_json_string(j, "fused", l->fused);
-        sv_json_string(j, "algorithm", l->algorithm);
-        sv_json_string(j, "datatype", rt_dtype_name(l->dtype));
-        sv_json_shape(j, "shape", &l->shape);
-        sv_json_double(j, "flops", l->flops);
-        sv_json_int(j, "weight_bytes", (int64_t)l->weight_bytes);
-        sv_json_end(j);
-    }
-    sv_json_end(j);
-}
-
-static void json_batchnorms(struct sv_json *j, const struct rt_model *m)
-{
-    sv_json_array(j, "batchnorms");
-    for (int i = 0; i < rt_model_n_batchnorms(m); i++) {
-        const struct rt_batchnorm *b = rt_model_batchnorm(m, i);
-        sv_json_row(j, NULL);
-        sv_json_string(j, "name", b->name);
-        sv_json_int(j, "channels", b->channels);
-        sv_json_string(j, "placement", b->placement);
-        sv_json_string(j, "fate", rt_batchnorm_fate_name(b->fate));
-        sv_json_string(j, "into", b->into);
-        sv_json_string(j, "why", b->why);
-        sv_json_float(j, "epsilon", b->epsilon);
-        sv_json_int(j, "non_finite", b->non_finite);
-        sv_json_int(j, "negative_variance", b->negative_var);
-        sv_json_int(j, "tiny_variance", b->tiny_var);
-        sv_json_int(j, "dead", b->dead);
-        sv_json_int(j, "exploding", b->exploding);
-        sv_json_float(j, "min_variance", b->min_var);
-        sv_json_float(j, "max_variance", b->max_var);
-        sv_json_float(j, "min_mean", b->min_mean);
-        sv_json_float(j, "max_mean", b->max_mean);
-        sv_json_end(j);
-    }
-    sv_json_end(j);
-}
-
-static void print_json(const char *file, const struct rt_model *m)
-{
-    struct sv_json j;
-    struct rt_model_info i;
-    rt_model_info(m, &i);
-    sv_json_init(&j, stdout);
-    sv_json_object(&j, NULL);
-    sv_json_string(&j, "file", file);
-    sv_json_string(&j, "producer", i.producer);
-    sv_json_int(&j, "ir_version", i.ir_version);
-    sv_json_int(&j, "opset", i.opset);
-    sv_json_int(&j, "nodes", i.n_nodes);
-    sv_json_int(&j, "parameters", i.n_parameters);
-    sv_json_double(&j, "flops", i.flops);
-    sv_json_int(&j, "max_batch", rt_model_max_batch(m));
-    sv_json_string(&j, "batch_note", i.batch_note);
-    sv_json_bool(&j, "dynamic", i.dynamic);
-    sv_json_string(&j, "isa", i.isa);
-    sv_json_row(&j, "memory");
-    sv_json_int(&j, "weights", (int64_t)i.weight_bytes);
-    sv_json_int(&j, "activations", (int64_t)i.activation_bytes);
-    sv_json_int(&j, "activations_one", (int64_t)i.activation_bytes_one);
-    sv_json_int(&j, "activations_unplanned", (int64_t)i.unplanned_bytes);
-    sv_json_end(&j);
-    sv_json_array(&j, "inputs");
-    for (int k = 0; k < rt_model_n_inputs(m); k++)
-        json_io(&j, rt_model_input(m, k));
-    sv_json_end(&j);
-    sv_json_array(&j, "outputs");
-    for (int k = 0; k < rt_model_n_outputs(m); k++)
-        json_io(&j, rt_model_output(m, k));
-    sv_json_end(&j);
-    json_layers(&j, m);
-    json_batchnorms(&j, m);
-    sv_json_end(&j);
-}
-
 int sv_inspect_main(int argc, char **argv)
 {
     struct settings set = { .max_batch = 8 };
@@ -351,7 +259,9 @@ int sv_inspect_main(int argc, char **argv)
     if (s == RT_OK)
         s = sv_cli_load(file, &o, &m, &err);
     if (s == RT_OK && set.json) {
-        print_json(file, m);
+        struct sv_json j;
+        sv_json_init(&j, stdout);
+        sv_report_json(&j, file, m);
     } else if (s == RT_OK) {
         print_summary(file, m);
         print_ios(m);

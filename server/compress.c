@@ -78,16 +78,17 @@ static enum rt_status inflate_all(z_stream *z, const char *from, size_t left, si
     return RT_OK;
 }
 
-static enum rt_status inflate_body(const struct sv_request *req, size_t max, char **out,
-                                   size_t *len, struct rt_error *err)
+/* from[0..from_len) inflated to a block of its own. */
+static enum rt_status inflate_block(const void *from, size_t from_len, size_t max, char **out,
+                                    size_t *len, struct rt_error *err)
 {
     z_stream z = { .zalloc = zlib_alloc, .zfree = zlib_free };
     *out = NULL;
-    if (req->body_len == 0)
+    if (from_len == 0)
         return rt_fail(err, RT_E_INVALID, "nothing to be decompressed: the body is empty");
     if (inflateInit2(&z, WINDOW + READ_ANY) != Z_OK)
         return rt_fail_nomem(err, (size_t)1 << WINDOW);
-    enum rt_status s = inflate_all(&z, req->body, req->body_len, max, out, len, err);
+    enum rt_status s = inflate_all(&z, from, from_len, max, out, len, err);
     inflateEnd(&z);
     if (s != RT_OK) {
         rt_free(*out);
@@ -112,7 +113,7 @@ bool sv_request_inflate(struct sv_request *req, size_t max_body)
     char *body;
     size_t len = 0;
     struct rt_error err;
-    if (inflate_body(req, max_body, &body, &len, &err) != RT_OK) {
+    if (inflate_block(req->body, req->body_len, max_body, &body, &len, &err) != RT_OK) {
         sv_reply_error(&req->response, &err);
         return false;
     }
@@ -196,6 +197,9 @@ void sv_response_deflate(struct sv_request *req)
         [SV_CODING_GZIP] = "gzip", [SV_CODING_DEFLATE] = "deflate"
     };
     struct sv_response *res = &req->response;
+    for (int i = 0; i < res->n_headers; i++)
+        if (strcmp(res->header[i].name, "Content-Encoding") == 0)
+            return;
     if (res->body_len < DEFLATE_FROM || res->body_len > UINT32_MAX ||
         (res->content_type != NULL && strcmp(res->content_type, "application/octet-stream") == 0))
         return;
@@ -212,4 +216,25 @@ void sv_response_deflate(struct sv_request *req)
     t.len = len;
     sv_response_header(res, "Content-Encoding", "%s", name[coding]);
     sv_response_text(res, &t);
+}
+
+/* More than any page has. */
+#define STORED_MAX ((size_t)16 << 20)
+
+void sv_response_gzip(struct sv_request *req, const void *gzip, size_t len)
+{
+    struct sv_response *res = &req->response;
+    if (sv_accepted_coding(sv_request_header(req, "Accept-Encoding")) == SV_CODING_GZIP) {
+        sv_response_header(res, "Vary", "Accept-Encoding");
+        sv_response_header(res, "Content-Encoding", "gzip");
+        res->body = gzip;
+        res->body_len = len;
+        return;
+    }
+    struct sv_text t = { 0 };
+    struct rt_error err;
+    if (inflate_block(gzip, len, STORED_MAX, &t.p, &t.len, &err) == RT_OK)
+        sv_response_text(res, &t);
+    else
+        sv_reply_error(res, &err);
 }

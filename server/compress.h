@@ -16,6 +16,10 @@ bool sv_request_inflate(struct sv_request *req, size_t max_body);
  * Only while headers may be asked for. */
 void sv_response_deflate(struct sv_request *req);
 
+/* Answers with what is stored as gzip[0..len), which lives as long as the program: as it is where
+ * the client prefers that, else inflated. */
+void sv_response_gzip(struct sv_request *req, const void *gzip, size_t len);
+
 /* What a client prefers of what can be sent. */
 enum sv_coding { SV_CODING_IDENTITY, SV_CODING_GZIP, SV_CODING_DEFLATE };
 

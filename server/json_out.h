@@ -1,4 +1,4 @@
-/* Writes JSON to a stream as it is told, indented for reading, without building it first.
+/* Writes JSON to a stream or a text as it is told, indented for reading, without building it first.
  *
  * Objects hold members, so key is their name; arrays hold elements, so key is NULL there. What
  * nests wrongly is the caller's bug. Write errors stay in the stream (ferror()). */
@@ -6,13 +6,15 @@
 #define SERVER_JSON_OUT_H
 
 #include "runtime/rt.h"
+#include "server/text.h"
 
 #include <stdio.h>
 
 #define SV_JSON_DEPTH 16
 
 struct sv_json {
-    FILE *f;
+    FILE *f; /* one of the two */
+    struct sv_text *t;
     int depth;
     struct {
         char close;
@@ -23,6 +25,7 @@ struct sv_json {
 
 /* Starts a document: one value, and the newline behind it when that value ends. */
 void sv_json_init(struct sv_json *j, FILE *f);
+void sv_json_init_text(struct sv_json *j, struct sv_text *t);
 
 void sv_json_object(struct sv_json *j, const char *key); /* a line a member */
 void sv_json_array(struct sv_json *j, const char *key);  /* a line an element */

@@ -169,12 +169,11 @@ static void wake_up(struct sv_job *job)
     sem_post(job->user);
 }
 
-/* Whether one sample of every input has a known size, so that zeros can be made of it. */
-static bool sample_shapes(const struct sv_model *m, int i, struct rt_shape *shape)
+bool sv_model_sample_shape(const struct sv_model *m, int i, int n, struct rt_shape *shape)
 {
     *shape = rt_model_input(m->rt, i)->shape;
     if (m->max_batch > 0)
-        shape->dim[0] = 1;
+        shape->dim[0] = n;
     if (i == m->image_input && shape->rank >= 3) {
         int first = shape->rank - 3;
         const struct sv_preprocess *p = &m->preprocess;
@@ -182,8 +181,8 @@ static bool sample_shapes(const struct sv_model *m, int i, struct rt_shape *shap
         shape->dim[first + (p->nhwc ? 1 : 2)] = p->width;
         shape->dim[first + (p->nhwc ? 2 : 0)] = p->channels;
     }
-    int64_t n;
-    return rt_model_input(m->rt, i)->dtype != RT_STRING && rt_shape_count(shape, &n);
+    int64_t count;
+    return rt_model_input(m->rt, i)->dtype != RT_STRING && rt_shape_count(shape, &count);
 }
 
 /* One run on a sample of zeros, as a request would have it. Models whose sizes are free are left
@@ -202,7 +201,7 @@ static enum rt_status run_zeros(struct sv_model *m, struct rt_error *err)
     for (int i = 0; i < m->n_in && s == RT_OK && known; i++) {
         struct rt_shape shape;
         size_t len;
-        known = sample_shapes(m, i, &shape);
+        known = sv_model_sample_shape(m, i, 1, &shape);
         if (known)
             s = sv_job_input(job, i, rt_model_input(m->rt, i)->dtype, &shape, err);
         if (known && s == RT_OK && rt_shape_bytes(&shape, job->in[i].dtype, &len))

@@ -24,7 +24,10 @@ static const struct route {
     sv_handler *handler;
     enum access access;
 } table[] = {
-    { "GET", "", sv_get_hint, CLIENTS },
+    { "GET", "", sv_get_page, OPEN },
+    { "GET", "docs", sv_get_docs, OPEN },
+    { "GET", "openapi.json", sv_get_openapi, OPEN },
+    { "GET", "page/M", sv_get_page_file, OPEN },
     { "GET", "v2", sv_get_server, CLIENTS },
     { "GET", "v2/health/live", sv_get_live, OPEN },
     { "GET", "v2/health/ready", sv_get_ready, OPEN },
@@ -34,6 +37,8 @@ static const struct route {
     { "GET", "v2/models/M/V/ready", sv_get_model_ready, CLIENTS },
     { "GET", "v2/models/M/V/stats", sv_get_model_stats, CLIENTS },
     { "GET", "v2/models/M/V/config", sv_get_model_config, CLIENTS },
+    { "GET", "v2/models/M/V/report", sv_get_model_report, CLIENTS },
+    { "POST", "v2/models/M/V/profile", sv_post_model_profile, CLIENTS },
     { "POST", "v2/models/M/V/infer", sv_post_infer, CLIENTS },
     { "POST", "v2/models/M/V/classify", sv_post_classify, CLIENTS },
     { "GET", "v1/models", sv_get_models, CLIENTS },

@@ -38,6 +38,10 @@ sv_handler sv_get_hint, sv_get_live, sv_get_ready, sv_get_server, sv_get_models,
 /* routes_control.c: operation. */
 sv_handler sv_get_metrics, sv_post_index, sv_post_load, sv_post_unload, sv_post_named_repository,
     sv_get_logging, sv_post_logging;
+/* routes_report.c: what a model was compiled to, and what its layers take. */
+sv_handler sv_get_model_report, sv_post_model_profile;
+/* routes_page.c: the built-in pages. */
+sv_handler sv_get_page, sv_get_docs, sv_get_openapi, sv_get_page_file;
 /* routes_infer.c and routes_classify.c: work. */
 sv_handler sv_post_infer, sv_post_predict, sv_post_classify;
 /* routes_v1.c: what there is, in the words of TensorFlow Serving and KServe's first protocol. */

@@ -42,13 +42,16 @@ void sv_get_ready(struct sv_app *app, struct sv_request *req, const struct sv_ta
 
 void sv_get_server(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
 {
-    (void)app;
     (void)target;
-    sv_response_static(&req->response,
-                       "{\"name\":\"" SV_NAME "\",\"version\":\"" SV_VERSION "\",\"extensions\":["
-                       "\"classification\",\"model_repository\",\"model_repository(unload_dependents)\","
-                       "\"schedule_policy\",\"model_configuration\",\"binary_tensor_data\","
-                       "\"parameters\",\"statistics\",\"logging\"]}");
+    struct sv_text t = { 0 };
+    sv_text_add(&t,
+                "{\"name\":\"" SV_NAME "\",\"version\":\"" SV_VERSION "\",\"extensions\":["
+                "\"classification\",\"model_repository\",\"model_repository(unload_dependents)\","
+                "\"schedule_policy\",\"model_configuration\",\"binary_tensor_data\","
+                "\"parameters\",\"statistics\",\"logging\"]");
+    /* No member of the protocol's: whether loading and unloading are allowed. */
+    sv_text_printf(&t, ",\"model_control\":%s}", app->model_control ? "true" : "false");
+    reply_text(req, &t);
 }
 
 /* The entries of one model (NULL: of all); false with an error in the response. */

@@ -275,6 +275,7 @@ static enum rt_status start(struct server *s, struct rt_error *err)
     const struct sv_serve_settings *set = s->set;
     int budget = set->threads > 0 ? set->threads : rt_cpu_budget();
     enum rt_status e = sv_cores_create(budget, &s->cores, err);
+    s->app.cores = s->cores;
     if (e == RT_OK) {
         const struct sv_registry_options o = {
             .max_batch = set->max_batch,

@@ -129,6 +129,8 @@ static inline void serving_start(struct serving *s)
     const struct sv_registry_options o = { .max_batch = 4, .max_queue = 64, .cores = s->cores };
     assert_int_equal(sv_registry_create(&o, &s->app.registry, &err), RT_OK);
     assert_int_equal(sv_pool_create(1, 64, NULL, &s->app.pool, &err), RT_OK);
+    assert_int_equal(sv_pool_create(1, 4, NULL, &s->app.control, &err), RT_OK);
+    s->app.cores = s->cores;
     s->app.limits.max_body = 1 << 20;
     s->app.limits.max_pixels = 1 << 20;
     atomic_init(&s->app.ready, true);
@@ -154,6 +156,7 @@ static inline void serving_add(struct serving *s, const char *name, const struct
 
 static inline void serving_stop(struct serving *s)
 {
+    sv_pool_destroy(s->app.control);
     sv_pool_destroy(s->app.pool);
     sv_registry_destroy(s->app.registry);
     sv_cores_destroy(s->cores);

@@ -58,7 +58,12 @@ static const struct {
     { "GET", "/v2/health/ready", NULL, 200, "={\"ready\":true}" },
     { "GET", "/v2", NULL, 200, "\"extensions\":[" },
     { "GET", "/v2/", NULL, 200, "{\"name\":\"convd\",\"version\":\"" },
-    { "GET", "/", NULL, 200, "classify" },
+    { "GET", "/", NULL, 200, "<!doctype html>" },
+    { "GET", "/docs", NULL, 200, "<!doctype html>" },
+    { "GET", "/openapi.json", NULL, 200, "\"openapi\": \"3.1.0\"" },
+    { "GET", "/page/main.js", NULL, 200, "import" },
+    { "GET", "/page/none.js", NULL, 404, "'none.js'" },
+    { "GET", "/page/..%2Findex.html", NULL, 404, "no file" },
     { "GET", "/v2/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\"]}" },
     { "GET", M "one", NULL, 200,
       "={\"name\":\"one\",\"versions\":[\"1\"],\"platform\":\"convd_onnx\",\"inputs\":[{\"name\":"
@@ -72,6 +77,11 @@ static const struct {
     { "GET", M "one/config", NULL, 200, "\"max_batch_size\":4" },
     { "GET", M "picture/config", NULL, 200, "\"format\":\"FORMAT_NCHW\",\"dims\":[3,4,4]" },
     { "GET", M "fixed/config", NULL, 200, "\"max_batch_size\":0" },
+    { "GET", M "one/report", NULL, 200, "\"op\": \"Relu\"" },
+    { "GET", M "one/versions/1/report", NULL, 200, "\"batchnorms\": []" },
+    { "POST", M "one/profile", NULL, 200, "\"share\": " },
+    { "POST", M "fixed/profile", NULL, 200, "\"batch\": 1," },
+    { "POST", M "one/versions/1/profile", NULL, 200, "\"model_name\": \"one\"" },
     { "GET", M "one/stats", NULL, 200, "\"cache_miss\":{\"count\":0,\"ns\":0}" },
     { "GET", M "stats", NULL, 200, "{\"model_stats\":[{\"name\":\"picture\"" },
     { "POST", M "one/infer", INFER, 200,
@@ -103,6 +113,10 @@ static const struct {
     { "GET", M "none/ready", NULL, 404, "'none' is not found" },
     { "GET", M "none/stats", NULL, 404, "'none'" },
     { "GET", M "none/config", NULL, 404, "'none'" },
+    { "GET", M "none/report", NULL, 404, "'none'" },
+    { "POST", M "none/profile", NULL, 404, "'none'" },
+    { "POST", M "one/report", "", 405, "GET, HEAD" },
+    { "GET", M "one/profile", NULL, 405, "POST" },
     { "POST", M "none/infer", INFER, 404, "'none' is not found" },
     { "POST", M "none/classify", "x", 404, "'none' is not found" },
     { "POST", M "one/versions/9/infer", INFER, 404, "version 9" },
@@ -163,6 +177,58 @@ static void test_table(void **state)
         free(got);
         call_end(&c);
     }
+}
+
+/* The page: its tag, what a client that has it gets, and its two forms. */
+static void test_page(void **state)
+{
+    (void)state;
+    char tag[SV_HEADER_VALUE];
+    struct call c = { .headers = NULL };
+    call(&serving, &c, "GET", "/", "", 0);
+    assert_string_equal(c.req.response.content_type, "text/html; charset=utf-8");
+    assert_null(call_answer_header(&c, "Content-Encoding"));
+    strcpy(tag, call_answer_header(&c, "ETag"));
+    call_end(&c);
+    const char *const known[] = { "If-None-Match", tag, NULL };
+    c = (struct call){ .headers = known };
+    call(&serving, &c, "GET", "/", "", 0);
+    assert_int_equal(call_status(&c), 304);
+    assert_int_equal(c.req.response.body_len, 0);
+    call_end(&c);
+    static const char *const gzip[] = { "Accept-Encoding", "gzip", NULL };
+    c = (struct call){ .headers = gzip };
+    call(&serving, &c, "GET", "/docs", "", 0);
+    assert_string_equal(call_answer_header(&c, "Content-Encoding"), "gzip");
+    assert_memory_equal(c.req.response.body, "\x1f\x8b", 2);
+    call_end(&c);
+    static const char *const plain[] = { "Accept", "text/plain", NULL };
+    c = (struct call){ .headers = plain };
+    call(&serving, &c, "GET", "/", "", 0);
+    assert_string_equal(c.req.response.content_type, "text/plain; charset=utf-8");
+    call_end(&c);
+}
+
+static void test_profile_batch(void **state)
+{
+    (void)state;
+    static const char *const text[] = { "0", "5", "x", "1x", "", "-1", "99999999999999999999" };
+    for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
+        const char *const query[] = { "batch", text[i], NULL };
+        struct call c = { .query = query };
+        call(&serving, &c, "POST", M "one/profile", "", 0);
+        if (call_status(&c) != 400)
+            fail_msg("batch=%s: %d", text[i], call_status(&c));
+        call_end(&c);
+    }
+    /* Of several at a time, one is measured. */
+    struct call c = { .headers = NULL };
+    atomic_store(&serving.app.profiling, true);
+    call(&serving, &c, "POST", M "one/profile", "", 0);
+    assert_int_equal(call_status(&c), 503);
+    assert_string_equal(call_answer_header(&c, "Retry-After"), "1");
+    call_end(&c);
+    atomic_store(&serving.app.profiling, false);
 }
 
 static void test_long_names(void **state)

@@ -17,7 +17,9 @@ static const char *placement(struct rt_graph *g, const struct rt_node *n)
     const struct rt_value *x = &g->value[n->in[0]];
     const char *before = name_of(g, x->producer);
     int at = snprintf(text, sizeof text, "%s -> BatchNormalization ->",
-                      before != NULL ? before : x->is_input ? "input" : "constant");
+                      before != NULL ? before
+                      : x->is_input  ? "input"
+                                     : "constant");
     char glue = ' ';
     for (int i = 0; i < g->n_nodes && at < (int)sizeof text - 64; i++)
         for (int k = 0; k < g->node[i].n_in; k++)
@@ -30,6 +32,36 @@ static const char *placement(struct rt_graph *g, const struct rt_node *n)
     if (g->value[n->out[0]].is_output)
         snprintf(text + at, sizeof text - (size_t)at, "%coutput", glue);
     return rt_arena_strdup(g->arena, text, strlen(text));
+}
+
+/* What channel c contributes to a histogram of x, or, where scale is given, of the folded scale
+ * with x the variance. */
+static float value_at(const float *x, const float *scale, float epsilon, int64_t c)
+{
+    return scale == NULL ? x[c] : scale[c] / sqrtf(x[c] + epsilon);
+}
+
+static void spread(struct rt_histogram *h, const float *x, const float *scale, float epsilon,
+                   int64_t n)
+{
+    bool any = false;
+    for (int64_t c = 0; c < n; c++) {
+        const float v = value_at(x, scale, epsilon, c);
+        if (!isfinite(v))
+            continue;
+        h->min = any ? fminf(h->min, v) : v;
+        h->max = any ? fmaxf(h->max, v) : v;
+        any = true;
+    }
+    /* Of the extremes, the difference may be more than a float holds. */
+    const double width = ((double)h->max - (double)h->min) / RT_HISTOGRAM_BINS;
+    for (int64_t c = 0; c < n; c++) {
+        const float v = value_at(x, scale, epsilon, c);
+        if (!isfinite(v))
+            continue;
+        const int bin = width > 0 ? (int)(((double)v - (double)h->min) / width) : 0;
+        h->count[bin < RT_HISTOGRAM_BINS ? bin : RT_HISTOGRAM_BINS - 1]++;
+    }
 }
 
 static void examine(struct rt_batchnorm *b, float scale, float bias, float mean, float var)
@@ -83,6 +115,9 @@ static enum rt_status record(struct rt_graph *g, struct rt_node *n, struct rt_ba
     }
     for (int64_t c = 0; c < b->channels; c++)
         examine(b, p[1][c], p[2][c], p[3][c], p[4][c]);
+    spread(&b->mean, p[3], NULL, 0, b->channels);
+    spread(&b->var, p[4], NULL, 0, b->channels);
+    spread(&b->gain, p[4], p[1], b->epsilon, b->channels);
     return RT_OK;
 }
 

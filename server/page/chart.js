@@ -1,0 +1,96 @@
+// Charts as SVG: lines over time, bars, histograms. Colours come from the style sheet by number, so
+// that light and dark need nothing here.
+import { short } from "./dom.js";
+
+const space = "http://www.w3.org/2000/svg";
+
+function shape(name, attributes, text) {
+    const e = document.createElementNS(space, name);
+    for (const [key, value] of Object.entries(attributes))
+        e.setAttribute(key, value);
+    if (text !== undefined)
+        e.textContent = text;
+    return e;
+}
+
+function picture(width, height, label) {
+    const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+    svg.append(shape("title", {}, label));
+    return svg;
+}
+
+// The next of 1, 2, 5, 10, 20, 50 ... that is not below value.
+function ceiling(value) {
+    if (!(value > 0))
+        return 1;
+    const power = 10 ** Math.floor(Math.log10(value));
+    return [1, 2, 5, 10].map((f) => f * power).find((top) => top >= value * 0.999);
+}
+
+const WIDTH = 400, HEIGHT = 150, LEFT = 40, RIGHT = 8, TOP = 8, BOTTOM = 20;
+
+function axes(svg, top, below) {
+    for (const part of [0, 0.5, 1]) {
+        const y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - part);
+        svg.append(shape("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }));
+        svg.append(shape("text", { x: LEFT - 5, y: y + 4, "text-anchor": "end" }, short(top * part)));
+    }
+    for (const [x, anchor, text] of below)
+        svg.append(shape("text", { x, y: HEIGHT - 5, "text-anchor": anchor }, text));
+}
+
+// series: [{ values: [number or null, oldest first] }], room: how many values the width holds.
+export function lines(series, room, seconds, label) {
+    const svg = picture(WIDTH, HEIGHT, label);
+    const top = ceiling(Math.max(0, ...series.flatMap((s) => s.values.filter(Number.isFinite))));
+    axes(svg, top, [[LEFT, "start", `${seconds} s ago`], [WIDTH - RIGHT, "end", "now"]]);
+    series.forEach((s, k) => {
+        const step = (WIDTH - LEFT - RIGHT) / (room - 1);
+        let d = "", pen = "M";
+        s.values.forEach((v, i) => {
+            if (!Number.isFinite(v)) {
+                pen = "M";
+                return;
+            }
+            const x = WIDTH - RIGHT - (s.values.length - 1 - i) * step;
+            const y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - v / top);
+            d += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+            pen = "L";
+        });
+        svg.append(shape("path", { class: `line l${k % 6}`, d }));
+    });
+    return svg;
+}
+
+// values: [[name, number]], one bar each.
+export function bars(values, label) {
+    const svg = picture(WIDTH, HEIGHT, label);
+    const top = ceiling(Math.max(0, ...values.map(([, v]) => v)));
+    const step = (WIDTH - LEFT - RIGHT) / Math.max(values.length, 1);
+    const every = Math.ceil(values.length / 12);
+    axes(svg, top, values.map(([name], i) => [LEFT + (i + 0.5) * step, "middle",
+                                             i % every === 0 ? name : ""]));
+    values.forEach(([, v], i) => {
+        const height = (HEIGHT - TOP - BOTTOM) * v / top;
+        svg.append(shape("rect", { class: "f0", x: LEFT + (i + 0.15) * step, width: step * 0.7,
+                                   y: HEIGHT - BOTTOM - height, height, rx: 2 }));
+    });
+    return svg;
+}
+
+// h: { min, max, counts } as the server's report has it.
+export function histogram(h, color, label) {
+    const width = 120, height = 36;
+    const svg = picture(width, height, `${label}: from ${short(h.min)} to ${short(h.max)}`);
+    const top = Math.max(1, ...h.counts), step = width / h.counts.length;
+    svg.append(shape("line", { class: "grid", x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5 }));
+    h.counts.forEach((count, i) => {
+        if (count === 0)
+            return;
+        const tall = Math.max(1, (height - 2) * count / top);
+        svg.append(shape("rect", { class: `f${color}`, x: (i * step + 0.4).toFixed(2),
+                                   width: (step - 0.8).toFixed(2), y: (height - 1 - tall).toFixed(2),
+                                   height: tall.toFixed(2) }));
+    });
+    return svg;
+}

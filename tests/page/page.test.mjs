@@ -1,0 +1,238 @@
+// The built-in page in a real browser: what a visitor does, and what must not happen meanwhile.
+import assert from "node:assert/strict";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+
+import { launch, open, root, Server, shot, violations } from "./harness.mjs";
+
+const samples = path.join(root, "models/fashion/samples");
+const three = [["0000_ankle_boot.png", "Ankle boot"], ["0002_trouser.png", "Trouser"],
+               ["0018_bag.png", "Bag"]];
+
+let browser, server, folder;
+
+before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), "convd-page-"));
+    for (const name of ["fashion", "second"]) {
+        mkdirSync(path.join(folder, name));
+        for (const file of ["model.onnx", "labels.txt", "config.json"])
+            copyFileSync(path.join(root, "models/fashion", file), path.join(folder, name, file));
+    }
+    mkdirSync(path.join(folder, "broken"));
+    writeFileSync(path.join(folder, "broken", "model.onnx"), "no model at all");
+    server = await Server.start([folder, "--model-control", "--max-body", "1M"]);
+    browser = await launch();
+});
+
+after(async () => {
+    await browser?.close();
+    await server?.stop();
+    rmSync(folder, { recursive: true, force: true });
+});
+
+// Ends a page: nothing may have been said on the console but what is expected, nothing asked of
+// anybody else.
+async function end(page, expected = null) {
+    const said = page.said.filter((line) => !expected || !expected.test(line));
+    assert.deepEqual(said, []);
+    assert.deepEqual(page.elsewhere, []);
+    await page.context().close();
+}
+
+test("three pictures get their labels, with the times", async () => {
+    const page = await open(browser, server);
+    await page.selectOption("#model", "fashion");
+    await page.setInputFiles("#files", three.map(([file]) => path.join(samples, file)));
+    const results = page.locator(".result");
+    await results.nth(2).locator(".classes").waitFor();
+    for (const [i, [file, label]] of three.entries()) {
+        assert.equal(await results.nth(i).locator("h3").textContent(), file);
+        const first = results.nth(i).locator(".classes li").first();
+        await first.waitFor();
+        assert.equal(await first.locator("span").first().textContent(), label);
+        assert.match(await results.nth(i).locator(".times").first().textContent(),
+                     /decoding [\d.]+.*waiting [\d.]+.*computing [\d.]+.* ms/);
+    }
+    await page.getByText("3 of 3 answered").waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "try-light");
+    await page.emulateMedia({ colorScheme: "dark" });
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "try-dark");
+    await page.click("#clear");
+    assert.equal(await results.count(), 0);
+    await end(page);
+});
+
+test("pictures are dropped, pasted and taken with the camera", async () => {
+    const page = await open(browser, server);
+    const files = await page.evaluateHandle(async () => {
+        const canvas = document.createElement("canvas");
+        canvas.width = canvas.height = 40;
+        const blob = await new Promise((done) => canvas.toBlob(done));
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([blob], "black.png", { type: "image/png" }));
+        return transfer;
+    });
+    await page.dispatchEvent("#drop", "drop", { dataTransfer: files });
+    await page.locator(".result .classes").first().waitFor();
+    await page.evaluate((transfer) => document.dispatchEvent(
+        new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true })), files);
+    await page.locator(".result").nth(1).locator(".classes").waitFor();
+    await page.click("#webcam");
+    await page.waitForFunction(() => document.getElementById("video").videoWidth > 0);
+    await page.click("#snap");
+    await page.locator(".result").nth(2).locator(".classes").waitFor();
+    assert.equal(await page.locator(".result h3").nth(2).textContent(), "camera.jpg");
+    await page.click("#camera-off");
+    await end(page);
+});
+
+test("what is no picture, and what is too large, show the server's sentence", async () => {
+    const page = await open(browser, server);
+    await page.setInputFiles("#files", [
+        { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") },
+        { name: "large.png", mimeType: "image/png", buffer: Buffer.alloc(2 << 20) },
+        { name: three[0][0], mimeType: "image/png", buffer: readFileSync(path.join(samples, three[0][0])) },
+    ]);
+    const answer = await (await fetch(`${server.url}v2/models/fashion/classify`,
+                                      { method: "POST", body: "no picture" })).json();
+    const results = page.locator(".result");
+    await results.nth(0).locator(".bad").waitFor();
+    assert.equal(await results.nth(0).locator(".bad").textContent(), answer.error);
+    await results.nth(1).locator(".bad").waitFor();
+    assert.match(await results.nth(1).locator(".bad").textContent(), /1048576|max-body|too large|larger/);
+    await results.nth(2).locator(".classes").waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "try-errors");
+    await end(page, /^error: Failed to load resource/);
+});
+
+test("the live view moves under load", async () => {
+    const page = await open(browser, server, "#/live");
+    const body = readFileSync(path.join(samples, three[0][0]));
+    let more = true;
+    const load = (async () => {
+        while (more)
+            await Promise.all(Array.from({ length: 8 }, async () => (await fetch(
+                `${server.url}v2/models/fashion/classify`, { method: "POST", body })).arrayBuffer()));
+    })();
+    try {
+        const rate = page.locator("#live-table tbody tr", { hasText: "fashion" }).locator("td").nth(1);
+        await page.waitForFunction(() => [...document.querySelectorAll("#live-table tbody tr")].some(
+            (tr) => tr.cells[0].textContent === "fashion" && Number(tr.cells[1].textContent) > 1 &&
+                Number(tr.cells[2].textContent) > 0), null, { timeout: 20000 });
+        assert.ok(Number(await rate.textContent()) > 1);
+        await page.waitForTimeout(4000);
+        assert.ok((await page.locator(".line.l0").first().getAttribute("d")).length > 20);
+        assert.deepEqual(await violations(page), []);
+        await shot(page, "live");
+    } finally {
+        more = false;
+        await load;
+    }
+    await end(page);
+});
+
+test("a model's batch norm report, its layers, and their times", async () => {
+    const page = await open(browser, server, "#/model/fashion");
+    await page.locator("#batchnorms tbody tr").first().waitFor();
+    const report = await (await fetch(`${server.url}v2/models/fashion/report`)).json();
+    assert.equal(await page.locator("#batchnorms tbody tr").count(), report.batchnorms.length);
+    assert.equal(await page.locator("#batchnorms tbody tr").first().locator("svg").count(), 3);
+    assert.equal(await page.locator("#layers tbody tr").count(), report.layers.length);
+    await page.click("#profile");
+    await page.getByText("ms a run").waitFor();
+    assert.match(await page.locator("#layers tbody tr").nth(1).textContent(), /ms, [\d.]+ %/);
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "model-light");
+    await page.emulateMedia({ colorScheme: "dark" });
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "model-dark");
+    await end(page);
+});
+
+test("the repository: why a model failed, unloading and loading", async () => {
+    const page = await open(browser, server, "#/repository");
+    const row = (name) => page.locator("#repository tr", { hasText: name });
+    await row("broken").waitFor();
+    const index = await (await fetch(`${server.url}v2/repository/index`, { method: "POST" })).json();
+    const reason = index.find((e) => e.name === "broken").reason;
+    assert.ok((await row("broken").textContent()).includes(reason));
+    await page.getByRole("button", { name: "Load broken" }).click();
+    await row("broken").getByText("load failed").waitFor();
+    await page.getByRole("button", { name: "Unload second" }).click();
+    await page.getByRole("button", { name: "Load second", exact: true }).waitFor();
+    await page.waitForFunction(() => document.getElementById("model").options.length === 1);
+    await shot(page, "repository");
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Load second", exact: true }).click();
+    await page.getByRole("button", { name: "Unload second" }).waitFor();
+    await end(page, /^error: Failed to load resource.*400/);
+});
+
+test("a server that goes away and comes back: nothing is lost", async () => {
+    let mine = await Server.start([path.join(folder, "fashion")]);
+    const page = await open(browser, mine);
+    await page.setInputFiles("#files", path.join(samples, three[0][0]));
+    await page.locator(".classes").waitFor();
+    const port = mine.port;
+    await mine.stop();
+    await page.setInputFiles("#files", path.join(samples, three[1][0]));
+    await page.getByText("cannot be reached").first().waitFor();
+    await shot(page, "down");
+    mine = await Server.start([path.join(folder, "fashion")], port);
+    await page.locator(".result").nth(1).locator(".classes").waitFor({ timeout: 20000 });
+    await page.locator("#trouble").waitFor({ state: "hidden" });
+    assert.equal(await page.locator(".result").count(), 2);
+    await end(page, /^error: Failed to load resource.*ERR_/);
+    await mine.stop();
+});
+
+test("a server with keys asks for one", async () => {
+    const keys = path.join(folder, "keys.txt");
+    writeFileSync(keys, "a-long-secret-key-of-this-test\n");
+    const mine = await Server.start([path.join(folder, "fashion"), "--api-keys", keys]);
+    const page = await open(browser, mine);
+    await page.locator("#key").waitFor();
+    await page.fill("#key-text", "a-long-secret-key-of-this-test");
+    await page.click("#key button");
+    await page.locator("#key").waitFor({ state: "hidden" });
+    await page.setInputFiles("#files", path.join(samples, three[0][0]));
+    await page.locator(".classes").waitFor();
+    await end(page, /^error: Failed to load resource.*401/);
+    await mine.stop();
+});
+
+test("everything is reached by keyboard, and on a telephone", async () => {
+    const page = await open(browser, server, "", { viewport: { width: 390, height: 800 } });
+    await page.locator("#model option").first().waitFor({ state: "attached" });
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
+    const seen = new Set();
+    for (let i = 0; i < 16; i++) {
+        await page.keyboard.press("Tab");
+        seen.add(await page.evaluate(() => document.activeElement.id || document.activeElement.textContent));
+    }
+    for (const stop of ["Live", "model", "files", "webcam", "top"])
+        assert.ok(seen.has(stop), `${stop} among ${[...seen]}`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    assert.equal(wide, false);
+    await shot(page, "telephone");
+    await end(page);
+});
+
+test("the documentation of the API", async () => {
+    const page = await open(browser, server, "docs");
+    await page.locator(".operation").first().waitFor();
+    const spec = await (await fetch(`${server.url}openapi.json`)).json();
+    const count = Object.values(spec.paths).reduce((n, item) => n + Object.keys(item).filter(
+        (k) => k === "get" || k === "post").length, 0);
+    assert.equal(await page.locator(".operation").count(), count);
+    await page.locator("summary").first().click();
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "docs");
+    await end(page);
+});
