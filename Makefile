@@ -48,11 +48,11 @@ CFLAGS_ALL   = -std=c11 -g -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -fvis
                -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-psabi \
                $(if $(CI),-Werror) $(CFLAGS.$(MODE)) $(CFLAGS.file) $(CFLAGS)
 CFLAGS.release := -O2 -DNDEBUG -fopenmp
-CFLAGS.debug   := -O1 -fopenmp
-CFLAGS.asan    := -O1 -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all \
+CFLAGS.debug   := -O1 -fopenmp -DRT_COMPACT
+CFLAGS.asan    := -O1 -fopenmp -DRT_COMPACT -fsanitize=address,undefined -fno-sanitize-recover=all \
                   -fno-omit-frame-pointer
 # libgomp is not instrumented: without OpenMP a team has one worker, and the server has its threads.
-CFLAGS.tsan    := -O1 -fsanitize=thread
+CFLAGS.tsan    := -O1 -DRT_COMPACT -fsanitize=thread
 LDFLAGS_ALL    = $(CFLAGS.$(MODE)) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS         = $(shell pkg-config --libs $(LIBRARIES)) -lm
 
@@ -248,5 +248,7 @@ $(B)/%.o: %.c Makefile | $(PROTO).h
 $(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/server/main.o,$(SERVER_OBJ)) $(LIB)
 	$(call shown,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(B)/tests/check_kernels $(B)/tests/check_winograd: $(B)/tests/avx512_emulated.o
 
 -include $(RUNTIME_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(TEST_BIN:=.d)

@@ -2,9 +2,9 @@
 #ifndef TESTS_AVX512_EMULATED_H
 #define TESTS_AVX512_EMULATED_H
 
-#define LEVEL_AVX512_EMULATED
+#include "runtime/kernels/kernels.h"
+
 extern const struct rt_kernels rt_kernels_avx512_emulated;
-#include "runtime/kernels/avx512.c"
 
 /* Every level that can be checked here: those of this CPU, then the emulated one. */
 static const struct rt_kernels *check_level(int i)
