@@ -186,8 +186,8 @@ def tiny(folder):
         theirs.append(wrk(empty.port, path, case, 32, args.seconds))
     report("convd, mnist8", f"{statistics.median(ours):.0f} requests/s")
     report("empty libmicrohttpd handler", f"{statistics.median(theirs):.0f} requests/s")
-    bare = bench(args.mnist, [1])[1][1]
-    report("the runtime alone, one image", f"{bare * 1000:.0f} us on {args.threads} threads")
+    bare = bench(args.mnist, [1], threads=1)[1][1]
+    report("the runtime alone, one image", f"{bare * 1000:.0f} us of one core")
     at_least("convd / empty", median_ratio(ours, theirs), 0.6)
     half = [load(convd.port, path, [case], 32, args.seconds, statistics.median(ours) / 2)
             for _ in range(args.rounds)]
@@ -377,8 +377,11 @@ def reloads(folder):
     report(f"{done} reloads under {totals['answers']} requests: failed", totals["failed"], 0,
            totals["failed"] == 0)
     report("answers that are neither version's", totals["wrong"], 0, totals["wrong"] == 0)
-    at_most(f"memory after the first round {memory[0]:.1f} MiB, growth later",
-            max(memory) - memory[0], 2, " MiB")
+    half = max(1, len(memory) // 2)
+    report("memory as it goes on", " ".join(f"{m:.1f}" for m in memory) + " MiB")
+    # Now and then two models are there at once: what counts is where it stands on average.
+    at_most("second half over first", statistics.mean(memory[half:] or memory) -
+            statistics.mean(memory[:half]), 2, " MiB")
     assert convd.stop() == 0
 
 
