@@ -540,6 +540,11 @@ int sv_http_in_flight(const struct sv_http *h)
     return atomic_load(&h->in_flight);
 }
 
+size_t sv_http_body_bytes(const struct sv_http *h)
+{
+    return atomic_load(&h->held);
+}
+
 int sv_http_connections(const struct sv_http *h)
 {
     return sv_clients_count(h->clients);

@@ -38,7 +38,8 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
 int sv_http_port(const struct sv_http *h);
 /* Requests that have arrived whole and whose answer has not been sent. */
 int sv_http_in_flight(const struct sv_http *h);
-int sv_http_connections(const struct sv_http *h); /* open now */
+int sv_http_connections(const struct sv_http *h);   /* open now */
+size_t sv_http_body_bytes(const struct sv_http *h); /* held for bodies now */
 
 /* New connections are refused from here on. Open ones are served on, and closed after each
  * answer. */

@@ -268,6 +268,8 @@ static void server(struct sv_app *app, struct sv_text *t)
         gauge(t, "convd_connections", "Connections that are open.", sv_http_connections(app->http));
         gauge(t, "convd_requests_in_flight", "Requests that have arrived and are not answered yet.",
               sv_http_in_flight(app->http));
+        head(t, "convd_body_bytes", "gauge", "Memory held for the bodies of requests.");
+        sv_text_printf(t, "convd_body_bytes %zu\n", sv_http_body_bytes(app->http));
     }
     head(t, "convd_http_responses_total", "counter",
          "Answers by HTTP status; 499: the client did not wait for it.");

@@ -93,7 +93,7 @@ def test_bodies_of_all_requests_together(serve):
         s.sendall(head + b" " * 1399999)
     path = "/v2/models/volume/infer"
     # What was sent is not yet all read when sendall returns.
-    wait_until(lambda: server.post(path, body, headers=headers).status_code == 503)
+    wait_until(lambda: "convd_body_bytes 2800000\n" in server.get("/metrics").text)
     answer = server.post(path, body, headers=headers)
     assert "--max-body-memory" in error_of(answer, 503)
     assert int(answer.headers["Retry-After"]) > 0
