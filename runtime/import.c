@@ -1,6 +1,7 @@
 /* From bytes to graph: the check of the wire format, the parse, what concerns the whole file. */
 #include "runtime/import.h"
 
+#include "runtime/batchnorms.h"
 #include "runtime/import_parts.h"
 #include "runtime/wire.h"
 
@@ -120,6 +121,8 @@ static enum rt_status import_model(struct rt_importer *im, size_t len)
     if (s == RT_OK && im->n_unsupported > 0)
         s = list_unsupported(im);
     g->n_file_nodes = g->n_nodes;
+    if (s == RT_OK)
+        s = rt_record_batchnorms(g, im->err); /* those that nobody reads, too */
     return s == RT_OK ? rt_graph_tidy(g, im->err) : s;
 }
 

@@ -103,8 +103,8 @@ static void note_unsupported(struct rt_importer *im, const Onnx__NodeProto *node
 {
     im->n_unsupported++;
     const char *domain = rt_text(node->domain);
-    char text[256];
-    int len = snprintf(text, sizeof text, "%s%.40s%s%.60s '%.80s'%s", im->n_listed > 0 ? ", " : "",
+    char text[384];
+    int len = snprintf(text, sizeof text, "%s%.40s%s%.60s '%.80s'%.120s", im->n_listed > 0 ? ", " : "",
                        domain, domain[0] != '\0' ? "." : "", rt_text(node->op_type),
                        node_name(node), why);
     size_t used = strlen(im->unsupported);
@@ -202,17 +202,15 @@ static const char *full_name(const struct rt_scope *sc, const Onnx__NodeProto *n
     return full;
 }
 
-static enum rt_status check_attrs(struct rt_importer *im, const struct rt_op *op, int opset,
-                                  const struct rt_attr *attr, int n, const char *what)
+static enum rt_status check_attrs(const struct rt_op *op, int opset, const struct rt_attr *attr,
+                                  int n, struct rt_error *err)
 {
     enum rt_status s = RT_OK;
     if (op->domain == NULL)
-        s = rt_schema_check(op->name, opset, attr, n, im->err);
+        s = rt_schema_check(op->name, opset, attr, n, err);
     for (int i = 0; i < n && s == RT_OK && op->domain != NULL; i++)
         if (attr[i].type == RT_ATTR_GRAPH)
-            s = rt_fail(im->err, RT_E_UNSUPPORTED, "attribute '%s' is a graph", attr[i].name);
-    if (s != RT_OK)
-        rt_error_prefix(im->err, "%s", what);
+            s = rt_fail(err, RT_E_UNSUPPORTED, "attribute '%s' is a graph", attr[i].name);
     return s;
 }
 
@@ -243,9 +241,17 @@ static enum rt_status import_op(struct rt_importer *im, struct rt_scope *sc,
     const struct rt_op *op = find_op(im, sc, proto, &opset);
     if (op == NULL)
         return RT_OK;
-    enum rt_status s = check_counts(im, op, proto, what);
-    if (s == RT_OK)
-        s = check_attrs(im, op, opset, attr, n_attr, what);
+    struct rt_error wrong = { .status = RT_OK };
+    enum rt_status s = check_attrs(op, opset, attr, n_attr, &wrong);
+    if (s == RT_E_UNSUPPORTED) {
+        char why[128];
+        snprintf(why, sizeof why, " (%.120s)", wrong.text);
+        note_unsupported(im, proto, why);
+        return RT_OK;
+    }
+    if (s != RT_OK)
+        return rt_fail(im->err, s, "%s: %s", what, wrong.text);
+    s = check_counts(im, op, proto, what);
     if (s == RT_OK)
         s = keep_tensors(im, attr, n_attr);
     if (s != RT_OK)

@@ -2,7 +2,8 @@
 #include "runtime/model.h"
 
 #include "runtime/import.h"
-#include "runtime/ops/op.h"
+#include "runtime/ops/batchnorm.h"
+#include "runtime/survey.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -89,20 +90,50 @@ static bool outputs_start_with_one(const struct rt_program *p)
     return true;
 }
 
+/* The name of a batch norm of g, or of a branch in it, that is in training mode; NULL: none is. */
+static const char *find_training(const struct rt_graph *g)
+{
+    const char *name = NULL;
+    for (int i = 0; i < g->n_nodes && name == NULL; i++) {
+        const struct rt_node *n = &g->node[i];
+        if (n->op == &rt_op_BatchNormalization && rt_batchnorm_is_training(n))
+            name = n->name;
+        for (int k = 0; k < n->n_attr && name == NULL; k++)
+            if (n->attr[k].g != NULL)
+                name = find_training(n->attr[k].g);
+    }
+    return name;
+}
+
 /* Statistics of the batch make a sample's answer depend on who shares its batch. */
 static enum rt_status check_statistics(const struct rt_model *m, struct rt_error *err)
 {
-    if (m->program == NULL || m->options.allow_batch_statistics)
+    const char *name = NULL;
+    if (m->options.allow_batch_statistics)
         return RT_OK;
-    const struct rt_graph *g = m->program->g;
-    for (int i = 0; i < g->n_batchnorms; i++)
-        if (g->batchnorm[i].fate == RT_BN_TRAINING)
-            return rt_fail(err, RT_E_UNSUPPORTED,
-                           "node '%s' (BatchNormalization): training_mode = 1 normalises by the "
-                           "statistics of whatever shares the batch; export the model for "
-                           "inference, or allow it with allow_batch_statistics",
-                           g->batchnorm[i].name);
-    return RT_OK;
+    if (m->program == NULL)
+        name = find_training(m->src);
+    for (int i = 0; m->program != NULL && i < m->program->g->n_batchnorms && name == NULL; i++)
+        if (m->program->g->batchnorm[i].fate == RT_BN_TRAINING)
+            name = m->program->g->batchnorm[i].name;
+    if (name == NULL)
+        return RT_OK;
+    return rt_fail(err, RT_E_UNSUPPORTED,
+                   "node '%s' (BatchNormalization): training_mode = 1 normalises by the statistics "
+                   "of whatever shares the batch; export the model for inference, or allow it with "
+                   "allow_batch_statistics",
+                   name);
+}
+
+/* Names all nodes that are refused, where one is. */
+static enum rt_status survey(const struct rt_model *m, int64_t first, struct rt_error *err)
+{
+    struct rt_shape *shapes = guess_shapes(m, first);
+    if (shapes == NULL)
+        return rt_fail(err, RT_E_NOMEM, "out of memory while loading the model");
+    enum rt_status s = rt_survey(m->src, shapes, m->options.memory_limit, err);
+    rt_free(shapes);
+    return s;
 }
 
 /* Tries the forms from the most useful down. */
@@ -136,9 +167,11 @@ static enum rt_status find_mode(struct rt_model *m, struct rt_error *err)
         m->mode = RT_MODE_INTERPRETED;
         return RT_OK;
     }
-    /* With sizes that are only guessed, a refusal may be the guess's fault. */
+    /* With sizes that are only guessed, those that do not agree may be the guess's fault. */
     bool guessed = is_free ? has_free_dims(m, true) : shaped;
-    if (s != RT_OK && !(guessed && is_refusal(s)))
+    if (s == RT_E_UNSUPPORTED)
+        return survey(m, is_free ? 1 : 0, err);
+    if (s != RT_OK && !(guessed && s == RT_E_INVALID))
         return s;
     if (first.status != RT_OK) {
         m->batch_note = rt_strdup(first.text);
@@ -384,12 +417,12 @@ bool rt_model_output_is_probability(const struct rt_model *m, int i)
 
 int rt_model_n_batchnorms(const struct rt_model *m)
 {
-    return m->program != NULL ? m->program->g->n_batchnorms : 0;
+    return (m->program != NULL ? m->program->g : m->src)->n_batchnorms;
 }
 
 const struct rt_batchnorm *rt_model_batchnorm(const struct rt_model *m, int i)
 {
-    return &m->program->g->batchnorm[i];
+    return &(m->program != NULL ? m->program->g : m->src)->batchnorm[i];
 }
 
 const char *rt_batchnorm_fate_name(enum rt_batchnorm_fate fate)

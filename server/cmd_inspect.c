@@ -10,6 +10,7 @@
 
 struct settings {
     bool json, exact;
+    size_t memory;
     int max_batch, batchnorm;
 };
 
@@ -25,6 +26,12 @@ static const struct sv_option options[] = {
       .help = "samples that memory is planned for",
       .min = 1,
       .max = 4096 },
+    { .name = "max-model-memory",
+      .type = SV_OPTION_SIZE,
+      .offset = offsetof(struct settings, memory),
+      .value = "BYTES",
+      .help = "weights, constants and activations that a model may need",
+      .none = "4G" },
     { .name = "batchnorm",
       .type = SV_OPTION_CHOICE,
       .offset = offsetof(struct settings, batchnorm),
@@ -250,6 +257,7 @@ int sv_inspect_main(int argc, char **argv)
 
     const struct rt_options o = {
         .max_batch = set.max_batch,
+        .memory_limit = set.memory,
         .exact = set.exact,
         .allow_batch_statistics = true,
         .batchnorm = set.batchnorm == 0 ? RT_BATCHNORM_FOLDED : RT_BATCHNORM_SEPARATE,

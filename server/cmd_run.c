@@ -13,6 +13,7 @@ struct settings {
     struct sv_option_list input;
     const char *output;
     int threads;
+    size_t memory;
     bool exact;
 };
 
@@ -38,6 +39,12 @@ static const struct sv_option options[] = {
       .help = "threads to run on",
       .max = 1024,
       .none = "all cores" },
+    { .name = "max-model-memory",
+      .type = SV_OPTION_SIZE,
+      .offset = offsetof(struct settings, memory),
+      .value = "BYTES",
+      .help = "weights, constants and activations that a model may need",
+      .none = "4G" },
     { .name = "exact",
       .type = SV_OPTION_FLAG,
       .offset = offsetof(struct settings, exact),
@@ -155,7 +162,9 @@ static enum rt_status run(const struct rt_model *m, struct rt_session *session,
 static enum rt_status load(const char *path, const struct settings *set, struct sv_feed *feed,
                            struct rt_model **out, struct rt_error *err)
 {
-    struct rt_options o = { .exact = set->exact, .allow_batch_statistics = true };
+    struct rt_options o = {
+        .exact = set->exact, .memory_limit = set->memory, .allow_batch_statistics = true
+    };
     enum rt_status s = sv_cli_load(path, &o, out, err);
     if (s == RT_OK)
         s = read_inputs(feed, *out, &set->input, err);

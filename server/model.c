@@ -351,6 +351,7 @@ static enum rt_status load(struct sv_model *m, const struct sv_source *src,
 {
     struct rt_options options = {
         .max_batch = m->config.max_batch_size > 0 ? m->config.max_batch_size : o->max_batch,
+        .memory_limit = o->memory_limit,
         .exact = o->exact,
         .allow_batch_statistics = m->config.allow_batch_statistics,
         .batchnorm = m->config.batchnorm,

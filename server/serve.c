@@ -279,6 +279,7 @@ static enum rt_status start(struct server *s, struct rt_error *err)
     if (e == RT_OK) {
         const struct sv_registry_options o = {
             .max_batch = set->max_batch,
+            .memory_limit = set->max_model_memory,
             .max_queue = set->max_queue,
             .queue_timeout_us = (int)(set->queue_timeout * 1e6),
             .cores = s->cores,

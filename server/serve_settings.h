@@ -28,6 +28,7 @@ struct sv_serve_settings {
     int threads;
     int max_batch;
     int max_queue;
+    size_t max_model_memory;
     size_t max_body;
     size_t max_body_memory;
     size_t max_pixels;

@@ -2,25 +2,43 @@
  * along axis 1 (Ioffe and Szegedy, 2015). With running statistics it is a multiply-add per channel,
  * and compiling makes it one; run() here is for the types and the cases that stay as they are, and
  * for those who want to measure what it costs. */
-#include "runtime/ops/op.h"
+#include "runtime/ops/batchnorm.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { X, SCALE, BIAS, MEAN, VAR };
 
-/* Version 14 says so; before, asking for the batch's statistics as outputs means it. */
-static bool is_training(const struct rt_node *n)
+/* Version 14 says so, versions before 7 could; else asking for the batch's statistics as outputs
+ * means it. */
+bool rt_batchnorm_is_training(const struct rt_node *n)
 {
     if (n->opset >= 14)
         return rt_attr_int(n, "training_mode", 0) != 0;
+    if (n->opset < 7 && rt_attr(n, "is_test") != NULL)
+        return rt_attr_int(n, "is_test", 0) == 0;
     return rt_has_out(n, 1) || rt_has_out(n, 2);
 }
 
 /* Up to version 8 the statistics could be one number for each element of a sample. */
-static bool is_spatial(const struct rt_node *n)
+bool rt_batchnorm_is_spatial(const struct rt_node *n)
 {
     return n->opset >= 9 || rt_attr_int(n, "spatial", 1) != 0;
+}
+
+/* Outputs that only training has may be named all the same, if nobody reads them. */
+static enum rt_status drop_statistics(const struct rt_graph *g, struct rt_node *n,
+                                      struct rt_error *err)
+{
+    for (int k = 1; k < n->n_out; k++) {
+        if (rt_has_out(n, k) && g->value[n->out[k]].uses > 0)
+            return rt_node_fail(err, RT_E_INVALID, n,
+                                "output %d is a statistic of the batch, which is only there in "
+                                "training mode",
+                                k);
+        n->out[k] = -1;
+    }
+    return RT_OK;
 }
 
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
@@ -38,7 +56,7 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
     int64_t channels = x->shape.rank > 1 ? x->shape.dim[1] : 1;
     struct rt_shape per_channel = rt_shape_of(1, &channels);
     struct rt_shape expected = per_channel;
-    if (!is_spatial(n))
+    if (!rt_batchnorm_is_spatial(n))
         expected = rt_shape_of(x->shape.rank - 1, x->shape.dim + 1);
     if (rt_shape_batch_axis(&expected) >= 0)
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "its channels follow the batch");
@@ -51,8 +69,8 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
                                 (long long)rt_shape_numel(&expected));
     }
     s = rt_set_out(g, n, 0, x->dtype, &x->shape, err);
-    if (!is_training(n))
-        return s;
+    if (s == RT_OK && !rt_batchnorm_is_training(n))
+        return drop_statistics(g, n, err);
     if (rt_shape_batch_axis(&x->shape) >= 0)
         return rt_node_fail(err, RT_E_UNSUPPORTED, n,
                             "training_mode = 1: a sample's answer depends on its batch");
@@ -106,7 +124,7 @@ static bool as_affine(const struct rt_graph *g, const struct rt_node *n, int64_t
                       float *scale, float *shift, int *data)
 {
     struct rt_tensor in[VAR + 1];
-    if (is_training(n) || !is_spatial(n))
+    if (rt_batchnorm_is_training(n) || !rt_batchnorm_is_spatial(n))
         return false;
     for (int k = SCALE; k <= VAR; k++) {
         in[k] = rt_graph_tensor(g, n->in[k]);
@@ -181,14 +199,14 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
     const struct rt_shape *x = &c->in[X].shape;
     int64_t samples = x->dim[0], channels = x->rank > 1 ? x->dim[1] : 1;
     int64_t inner = rt_shape_range(x, 2, x->rank);
-    if (!is_spatial(c->node)) { /* each element of a sample is a channel of one pixel */
+    if (!rt_batchnorm_is_spatial(c->node)) { /* each element of a sample is a channel of one pixel */
         channels *= inner;
         inner = 1;
     }
     int64_t begin, end;
     rt_worker_share(w, channels, 1, &begin, &end);
     for (int64_t ch = begin; ch < end; ch++)
-        if (is_training(c->node))
+        if (rt_batchnorm_is_training(c->node))
             run_training(c, ch, samples, channels, inner);
         else
             run_channel(c, ch, samples, channels, inner);

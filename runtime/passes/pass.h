@@ -6,6 +6,7 @@
 #ifndef RUNTIME_PASSES_PASS_H
 #define RUNTIME_PASSES_PASS_H
 
+#include "runtime/batchnorms.h"
 #include "runtime/graph.h"
 #include "runtime/ops/op.h"
 
@@ -46,12 +47,5 @@ enum rt_status rt_passes_run(struct rt_graph *g, const struct rt_options *option
 
 /* Once, after the list: which values are channel-blocked, with conversions where layouts meet. */
 enum rt_status rt_assign_layouts(struct rt_graph *g, struct rt_error *err);
-
-/* Once, before the list, when constants are known: one record for each batch norm of the file,
- * with its placement and the health of its statistics. */
-enum rt_status rt_record_batchnorms(struct rt_graph *g, struct rt_error *err);
-/* Writes down what became of node n's batch norm, if it is one; why may be NULL. */
-void rt_batchnorm_became(struct rt_graph *g, const struct rt_node *n, enum rt_batchnorm_fate fate,
-                         const char *into, const char *why);
 
 #endif

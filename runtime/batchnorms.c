@@ -1,5 +1,7 @@
-/* The batch norm report: what the file says, before passes, and what became of it. */
-#include "runtime/passes/pass.h"
+/* What the file says of each batch norm, before anything is rewritten, and what became of it. */
+#include "runtime/batchnorms.h"
+
+#include "runtime/ops/batchnorm.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -78,66 +80,101 @@ static void examine(struct rt_batchnorm *b, float scale, float bias, float mean,
     b->max_mean = fmaxf(b->max_mean, mean);
 }
 
-static enum rt_status record(struct rt_graph *g, struct rt_node *n, struct rt_batchnorm *b,
-                             struct rt_error *err)
+/* Why one that is no multiply-add of constants per channel in float stands alone. Of those that
+ * are, only what --batchnorm separate asks for keeps what is said here. */
+static const char *why_alone(const struct rt_graph *g, const struct rt_node *n)
+{
+    const struct rt_value *x = &g->value[n->in[0]];
+    for (int k = 1; k < 5; k++)
+        if (!g->value[n->in[k]].constant)
+            return "its statistics are not constant";
+    if (!rt_batchnorm_is_spatial(n))
+        return "its statistics are of single elements (spatial = 0), not of channels";
+    if (!x->inferred)
+        return "what can take it is known once a run has shown the sizes of the inputs";
+    if (x->dtype != RT_FLOAT)
+        return "it does not compute in float32";
+    if (x->shape.rank < 2)
+        return "its input has no axis of channels";
+    return "batch norms are kept apart, as asked for";
+}
+
+/* The node's record. Sets n->batchnorm. */
+static enum rt_status add(struct rt_graph *g, int node, struct rt_error *err)
+{
+    if (g->n_batchnorms == g->cap_batchnorms) {
+        const int more = g->cap_batchnorms < 16 ? 32 : g->cap_batchnorms * 2;
+        struct rt_batchnorm *b = rt_graph_alloc(g, (size_t)more, sizeof *b);
+        if (b == NULL)
+            return rt_graph_nomem(g, err);
+        if (g->n_batchnorms > 0)
+            memcpy(b, g->batchnorm, (size_t)g->n_batchnorms * sizeof *b);
+        g->batchnorm = b;
+        g->cap_batchnorms = more;
+    }
+    struct rt_node *n = &g->node[node];
+    const char *where = placement(g, n);
+    if (where == NULL)
+        return rt_graph_nomem(g, err);
+    g->batchnorm[g->n_batchnorms] = (struct rt_batchnorm){
+        .name = n->name,
+        .placement = where,
+        .fate = rt_batchnorm_is_training(n) ? RT_BN_TRAINING : RT_BN_STANDALONE,
+        .epsilon = rt_attr_float(n, "epsilon", 1e-5f),
+    };
+    n->batchnorm = g->n_batchnorms++;
+    return RT_OK;
+}
+
+/* Fills in the health, unless it is there or cannot be told yet. */
+static enum rt_status fill(struct rt_graph *g, const struct rt_node *n, struct rt_batchnorm *b,
+                           struct rt_error *err)
 {
     static const char *const what[] = { "X", "scale", "B", "mean", "var" };
-    *b = (struct rt_batchnorm){
-        .name = n->name,
-        .channels = rt_shape_numel(&g->value[n->in[1]].shape),
-        .placement = placement(g, n),
-        .fate = n->op->as_affine != NULL ? RT_BN_STANDALONE : RT_BN_TRAINING,
-        .epsilon = rt_attr_float(n, "epsilon", 1e-5f),
-        .min_var = HUGE_VALF,
-        .max_var = -HUGE_VALF,
-        .min_mean = HUGE_VALF,
-        .max_mean = -HUGE_VALF,
-    };
-    if (b->placement == NULL)
-        return rt_graph_nomem(g, err);
-    bool training = n->opset >= 14 ? rt_attr_int(n, "training_mode", 0) != 0
-                                   : rt_has_out(n, 1) || rt_has_out(n, 2);
-    if (training)
-        b->fate = RT_BN_TRAINING;
-    else
-        b->why = "its type or its statistics do not make it a multiply-add per channel";
     const float *p[5];
+    const int64_t channels = rt_shape_numel(&g->value[n->in[1]].shape);
+    if (b->channels > 0)
+        return RT_OK;
+    for (int k = 1; k < 5; k++) {
+        const struct rt_value *v = &g->value[n->in[k]];
+        if (!v->constant || !rt_dtype_is_float(v->dtype) || rt_shape_numel(&v->shape) != channels)
+            return RT_OK; /* a wrong one is refused by infer */
+    }
     for (int k = 1; k < 5; k++) {
         int64_t count;
-        if (!g->value[n->in[k]].constant) {
-            b->why = training ? NULL : "its statistics are not constant";
-            b->min_var = b->max_var = b->min_mean = b->max_mean = 0;
-            return RT_OK;
-        }
         enum rt_status s = rt_const_floats(g, n, k, what[k], &p[k], &count, err);
         if (s != RT_OK)
             return s;
     }
-    for (int64_t c = 0; c < b->channels; c++)
+    b->channels = channels;
+    b->min_var = b->min_mean = HUGE_VALF;
+    b->max_var = b->max_mean = -HUGE_VALF;
+    for (int64_t c = 0; c < channels; c++)
         examine(b, p[1][c], p[2][c], p[3][c], p[4][c]);
-    spread(&b->mean, p[3], NULL, 0, b->channels);
-    spread(&b->var, p[4], NULL, 0, b->channels);
-    spread(&b->gain, p[4], p[1], b->epsilon, b->channels);
+    spread(&b->mean, p[3], NULL, 0, channels);
+    spread(&b->var, p[4], NULL, 0, channels);
+    spread(&b->gain, p[4], p[1], b->epsilon, channels);
     return RT_OK;
 }
 
 enum rt_status rt_record_batchnorms(struct rt_graph *g, struct rt_error *err)
 {
-    int n = 0;
-    for (int i = 0; i < g->n_nodes; i++)
-        n += g->node[i].op == &rt_op_BatchNormalization;
-    g->batchnorm = rt_graph_alloc(g, (size_t)n, sizeof *g->batchnorm);
-    if (g->batchnorm == NULL)
-        return rt_graph_nomem(g, err);
-    for (int i = 0; i < g->n_nodes; i++) {
+    enum rt_status s = RT_OK;
+    for (int i = 0; s == RT_OK && i < g->n_nodes; i++) {
         if (g->node[i].op != &rt_op_BatchNormalization)
             continue;
-        enum rt_status s = record(g, &g->node[i], &g->batchnorm[g->n_batchnorms], err);
+        if (g->node[i].batchnorm < 0)
+            s = add(g, i, err);
         if (s != RT_OK)
-            return s;
-        g->node[i].batchnorm = g->n_batchnorms++;
+            break;
+        const struct rt_node *n = &g->node[i];
+        struct rt_batchnorm *b = &g->batchnorm[n->batchnorm];
+        s = fill(g, n, b, err);
+        b->why = b->fate == RT_BN_STANDALONE ? why_alone(g, n) : NULL;
+        if (b->channels == 0 && g->value[n->in[0]].inferred) /* they will not become constant */
+            b->channels = rt_shape_numel(&g->value[n->in[1]].shape);
     }
-    return RT_OK;
+    return s;
 }
 
 void rt_batchnorm_became(struct rt_graph *g, const struct rt_node *n, enum rt_batchnorm_fate fate,
