@@ -4,6 +4,7 @@
 #include "server/cli.h"
 #include "server/clock.h"
 #include "server/layer_times.h"
+#include "server/progress.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -248,6 +249,15 @@ static enum rt_status profile(struct sv_bench_case *c, double seconds, struct rt
                           err);
 }
 
+/* The share of all that is to be measured. */
+static double measured(const struct sv_bench_case *cases, int n, double seconds)
+{
+    double share = 0;
+    for (int i = 0; i < n; i++)
+        share += cases[i].total < seconds ? cases[i].total / seconds : 1;
+    return share / n;
+}
+
 enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_case *cases, int n,
                             struct rt_error *err)
 {
@@ -261,6 +271,8 @@ enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_ca
         if (s == RT_OK)
             s = run_once(&cases[i], NULL, err);
     }
+    struct sv_progress progress;
+    sv_progress_begin(&progress, "measuring");
     for (bool more = true; more && s == RT_OK;) {
         more = false;
         for (int i = 0; i < n && s == RT_OK; i++) {
@@ -268,6 +280,8 @@ enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_ca
                 continue;
             s = take_turn(&cases[i], o->seconds, err);
             more = true;
+            if (o->progress)
+                sv_progress_show(&progress, measured(cases, n, o->seconds), NULL);
         }
     }
     for (int i = 0; i < n && s == RT_OK; i++) {
@@ -275,6 +289,7 @@ enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_ca
         if (o->profile)
             s = profile(&cases[i], o->seconds, err);
     }
+    sv_progress_end(&progress);
     return s;
 }
 

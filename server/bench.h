@@ -11,6 +11,7 @@ struct sv_bench_options {
     double seconds;   /* measured for each case; warming up comes on top */
     bool exact;
     bool zero;                           /* inputs are zeros instead of random numbers */
+    bool progress;                       /* show how far it is, on a terminal */
     bool profile;                        /* measure each layer as well, in runs of their own */
     const struct sv_option_list *shapes; /* "[NAME=]1x3x224x224", for free dimensions */
 };
@@ -38,5 +39,20 @@ struct sv_bench_case {
 enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_case *cases, int n,
                             struct rt_error *err);
 void sv_bench_reset(struct sv_bench_case *cases, int n);
+
+/* What the batch norms that are layers of their own took of a profiled case. */
+struct sv_bench_norms {
+    int n;
+    double seconds, share; /* of all layers together */
+    double bytes;          /* written by them in one run */
+};
+struct sv_bench_norms sv_bench_norms(const struct sv_bench_case *c);
+
+/* "folded", "separate". */
+const char *sv_batchnorm_mode_name(enum rt_batchnorm_mode mode);
+
+/* Draws measured cases, with their layers where profile says so, to a file of SVG. */
+enum rt_status sv_bench_plot(const char *file, const char *model, const struct sv_bench_case *cases,
+                             int n, bool profile, struct rt_error *err);
 
 #endif

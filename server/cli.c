@@ -21,7 +21,7 @@ bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *setti
         return false;
     }
     if (rest->help) {
-        sv_options_help(c, settings, stdout);
+        sv_options_help(c, stdout);
         *status = 0;
         return false;
     }

@@ -15,6 +15,7 @@ struct settings {
     struct sv_option_list batch, threads, batchnorm, shape;
     double seconds;
     bool profile, json, exact, zero;
+    const char *plot;
 };
 
 static const struct sv_option options[] = {
@@ -65,25 +66,29 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_FLAG,
       .offset = offsetof(struct settings, json),
       .help = "print one JSON object instead of tables" },
+    { .name = "plot",
+      .type = SV_OPTION_STRING,
+      .offset = offsetof(struct settings, plot),
+      .value = "FILE.svg",
+      .help = "draw the results, and with --profile the layers, as a picture" },
     { 0 },
 };
 
-static const struct sv_command command = {
+static const struct settings defaults = { .seconds = 2 };
+
+const struct sv_command sv_bench_command = {
     .name = "bench",
     .usage = "MODEL",
     .summary =
         "Measures how fast a model runs. All combinations of the lists take turns, round by\n"
         "round. MODEL is a .onnx file, or a folder with a model.onnx.",
     .options = options,
+    .defaults = &defaults,
     .epilogue = "Example:\n"
                 "  convd bench model.onnx --batch 1,8 --threads 1,2\n"
-                "  convd bench model.onnx --batchnorm folded,separate --profile",
+                "  convd bench model.onnx --batchnorm folded,separate --profile\n"
+                "  convd bench model.onnx --batch 1,2,4,8 --plot speed.svg",
 };
-
-static const char *mode_name(enum rt_batchnorm_mode mode)
-{
-    return mode == RT_BATCHNORM_FOLDED ? "folded" : "separate";
-}
 
 /* The words of the list, folded first, to mode[0..*n). */
 static enum rt_status parse_modes(const struct sv_option_list *list, enum rt_batchnorm_mode mode[2],
@@ -175,7 +180,7 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
         const struct sv_bench_case *c = &cases[i];
         sv_table_cell(&t, "%d", c->batch);
         sv_table_cell(&t, "%d", c->threads);
-        sv_table_cell(&t, "%s", mode_name(c->batchnorm));
+        sv_table_cell(&t, "%s", sv_batchnorm_mode_name(c->batchnorm));
         sv_table_cell(&t, "%d", c->n_runs);
         sv_table_cell(&t, "%.3f", c->min * 1e3);
         sv_table_cell(&t, "%.3f", c->median * 1e3);
@@ -185,14 +190,30 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
     }
     sv_table_print(&t, stdout);
     sv_table_reset(&t);
-    /* Folded and separate of the same batch and threads stand next to each other. */
-    for (int i = 0; i + 1 < n; i++)
-        if (cases[i].batchnorm == RT_BATCHNORM_FOLDED &&
-            cases[i + 1].batchnorm == RT_BATCHNORM_SEPARATE)
-            printf("  batch %d, %d thread%s: separate batch norms cost %+.3f ms a run (%+.1f %%)\n",
-                   cases[i].batch, cases[i].threads, cases[i].threads == 1 ? "" : "s",
-                   (cases[i + 1].median - cases[i].median) * 1e3,
-                   (cases[i + 1].median / cases[i].median - 1) * 100);
+}
+
+/* What running every batch norm as a layer of its own costs: folded and separate of the same batch
+ * and threads stand next to each other. */
+static void print_study(const struct sv_bench_case *cases, int n)
+{
+    for (int i = 0; i + 1 < n; i++) {
+        const struct sv_bench_case *folded = &cases[i], *separate = &cases[i + 1];
+        if (folded->batchnorm != RT_BATCHNORM_FOLDED ||
+            separate->batchnorm != RT_BATCHNORM_SEPARATE)
+            continue;
+        const struct sv_bench_norms f = sv_bench_norms(folded), s = sv_bench_norms(separate);
+        char a[SV_QUANTITY_TEXT], b[SV_QUANTITY_TEXT];
+        printf("\n  batch %d, %d thread%s: separate batch norms cost %+.3f ms a run (%+.1f %%)\n",
+               folded->batch, folded->threads, folded->threads == 1 ? "" : "s",
+               (separate->median - folded->median) * 1e3,
+               (separate->median / folded->median - 1) * 100);
+        printf("    folded    %3d layers, of which %3d batch norms: %.3f ms, %.1f %%, %s written\n",
+               rt_model_n_layers(folded->model), f.n, f.seconds * 1e3, f.share * 100,
+               sv_quantity(f.bytes, "B", a));
+        printf("    separate  %3d layers, of which %3d batch norms: %.3f ms, %.1f %%, %s written\n",
+               rt_model_n_layers(separate->model), s.n, s.seconds * 1e3, s.share * 100,
+               sv_quantity(s.bytes, "B", b));
+    }
 }
 
 static void print_profile(const struct sv_bench_case *c)
@@ -205,13 +226,16 @@ static void print_profile(const struct sv_bench_case *c)
         { .title = "ALGORITHM" },
         { .title = "ms", .right = true },
         { .title = "SHARE", .right = true },
+        { .title = "WEIGHTS", .right = true },
+        { .title = "OUTPUT", .right = true },
         { .title = "GFLOP/s", .right = true },
     };
     struct sv_table t;
     const double total = sv_layer_times_sum(c->model, c->layer_seconds);
     printf("\n%sLayers: batch %d, threads %d, batch norm %s%s\n", sv_style(stdout, SV_BOLD),
-           c->batch, c->threads, mode_name(c->batchnorm), sv_style(stdout, SV_PLAIN));
-    sv_table_init(&t, column, 8);
+           c->batch, c->threads, sv_batchnorm_mode_name(c->batchnorm), sv_style(stdout, SV_PLAIN));
+    char bytes[SV_QUANTITY_TEXT];
+    sv_table_init(&t, column, 10);
     for (int i = 0; i < rt_model_n_layers(c->model); i++) {
         const struct rt_layer *l = rt_model_layer(c->model, i);
         const double seconds = c->layer_seconds[i];
@@ -222,6 +246,10 @@ static void print_profile(const struct sv_bench_case *c)
         sv_table_cell(&t, "%s", l->algorithm);
         sv_table_cell(&t, "%.3f", seconds * 1e3);
         sv_table_cell(&t, "%.1f %%", total > 0 ? seconds / total * 100 : 0);
+        sv_table_cell(&t, "%s",
+                      l->weight_bytes == 0 ? "" : sv_quantity((double)l->weight_bytes, "B", bytes));
+        sv_table_cell(&t, "%s",
+                      sv_quantity((double)sv_report_output_bytes(l) * c->batch, "B", bytes));
         if (seconds > 0 && l->flops > 0)
             sv_table_cell(&t, "%.1f", l->flops * c->batch / seconds * 1e-9);
         else
@@ -251,13 +279,25 @@ static void print_json(const char *path, const struct settings *set,
         sv_json_object(&j, NULL);
         sv_json_int(&j, "batch", c->batch);
         sv_json_int(&j, "threads", c->threads);
-        sv_json_string(&j, "batchnorm", mode_name(c->batchnorm));
+        sv_json_string(&j, "batchnorm", sv_batchnorm_mode_name(c->batchnorm));
         sv_json_int(&j, "runs", c->n_runs);
         sv_json_double(&j, "min_seconds", c->min);
         sv_json_double(&j, "median_seconds", c->median);
         sv_json_double(&j, "p99_seconds", c->p99);
         sv_json_double(&j, "images_per_second", c->batch / c->median);
         sv_json_double(&j, "gflops", model_flops(c) / c->median * 1e-9);
+        rt_model_info(c->model, &info);
+        sv_json_int(&j, "weight_bytes", (int64_t)info.weight_bytes);
+        sv_json_int(&j, "activation_bytes", (int64_t)info.activation_bytes);
+        if (c->layer_seconds != NULL) {
+            const struct sv_bench_norms norms = sv_bench_norms(c);
+            sv_json_row(&j, "batchnorms");
+            sv_json_int(&j, "layers", norms.n);
+            sv_json_double(&j, "seconds", norms.seconds);
+            sv_json_double(&j, "share", norms.share);
+            sv_json_double(&j, "written_bytes", norms.bytes);
+            sv_json_end(&j);
+        }
         if (set->profile)
             sv_report_layer_times(&j, c->model, c->batch, c->layer_seconds);
         sv_json_end(&j);
@@ -268,24 +308,26 @@ static void print_json(const char *path, const struct settings *set,
 
 int sv_bench_main(int argc, char **argv)
 {
-    struct settings set = { .seconds = 2 };
+    struct settings set = defaults;
     struct sv_arguments rest;
     struct rt_error err = { 0 };
     struct sv_bench_case *cases = NULL;
     int status, n = 0;
-    if (!sv_cli_begin(&command, argc, argv, &set, &rest, &status))
+    if (!sv_cli_begin(&sv_bench_command, argc, argv, &set, &rest, &status))
         return status;
     if (rest.n != 1)
-        return sv_cli_usage(&command, rest.n == 0 ? "a model is missing" : "more than one model");
+        return sv_cli_usage(&sv_bench_command,
+                            rest.n == 0 ? "a model is missing" : "more than one model");
     if (make_cases(&set, &cases, &n, &err) != RT_OK)
-        return sv_cli_usage(&command, "%s", err.text);
+        return sv_cli_usage(&sv_bench_command, "%s", err.text);
 
     const struct sv_bench_options o = {
         .path = rest.item[0],
         .seconds = set.seconds,
         .exact = set.exact,
         .zero = set.zero,
-        .profile = set.profile,
+        .profile = set.profile || set.batchnorm.n > 0,
+        .progress = true,
         .shapes = &set.shape,
     };
     enum rt_status s = sv_bench_run(&o, cases, n, &err);
@@ -295,8 +337,11 @@ int sv_bench_main(int argc, char **argv)
         print_results(rest.item[0], cases, n);
         for (int i = 0; i < n && set.profile; i++)
             print_profile(&cases[i]);
+        print_study(cases, n);
     }
+    if (s == RT_OK && set.plot != NULL)
+        s = sv_bench_plot(set.plot, rest.item[0], cases, n, set.profile, &err);
     sv_bench_reset(cases, n);
     rt_free(cases);
-    return s == RT_OK ? 0 : sv_cli_fail(&command, &err);
+    return s == RT_OK ? 0 : sv_cli_fail(&sv_bench_command, &err);
 }

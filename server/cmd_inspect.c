@@ -1,6 +1,7 @@
 /* `convd inspect`: what a model became: layers, batch norms, memory. */
 #include "server/cli.h"
 #include "server/file.h"
+#include "server/plot.h"
 #include "server/report.h"
 #include "server/table.h"
 
@@ -12,6 +13,7 @@ struct settings {
     bool json, exact;
     size_t memory;
     int max_batch, batchnorm;
+    const char *plot;
 };
 
 static const struct sv_option options[] = {
@@ -41,18 +43,27 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_FLAG,
       .offset = offsetof(struct settings, exact),
       .help = "use no algorithm that reorders sums" },
+    { .name = "plot",
+      .type = SV_OPTION_STRING,
+      .offset = offsetof(struct settings, plot),
+      .value = "FILE.svg",
+      .help = "draw the layers' work and memory, and the statistics of batch norms, as a picture" },
     { 0 },
 };
 
-static const struct sv_command command = {
+static const struct settings defaults = { .max_batch = 8 };
+
+const struct sv_command sv_inspect_command = {
     .name = "inspect",
     .usage = "MODEL",
     .summary = "Shows what a model was compiled to: its layers and what was fused into each, what\n"
                "became of every batch norm, memory and work. MODEL is a .onnx file, or a folder\n"
                "with a model.onnx.",
     .options = options,
+    .defaults = &defaults,
     .epilogue = "Example:\n"
                 "  convd inspect model.onnx\n"
+                "  convd inspect model.onnx --plot model.svg\n"
                 "  convd inspect model.onnx --json | jq '.batchnorms[].fate'",
 };
 
@@ -243,17 +254,67 @@ static void print_batchnorms(const struct rt_model *m)
     sv_table_reset(&t);
 }
 
+static void plot_layers(struct sv_plot *p, const struct rt_model *m)
+{
+    double flops = 1, weights = 1;
+    char text[SV_QUANTITY_TEXT];
+    for (int i = 0; i < rt_model_n_layers(m); i++) {
+        const struct rt_layer *l = rt_model_layer(m, i);
+        flops = l->flops > flops ? l->flops : flops;
+        weights = (double)l->weight_bytes > weights ? (double)l->weight_bytes : weights;
+    }
+    sv_plot_heading(p, "Work of each layer, a sample");
+    for (int i = 0; i < rt_model_n_layers(m); i++) {
+        const struct rt_layer *l = rt_model_layer(m, i);
+        sv_plot_bar(p, l->name, l->flops / flops, SV_PLOT_BLUE,
+                    sv_quantity(l->flops, "FLOP", text));
+    }
+    sv_plot_heading(p, "Weights of each layer, as packed");
+    for (int i = 0; i < rt_model_n_layers(m); i++) {
+        const struct rt_layer *l = rt_model_layer(m, i);
+        if (l->weight_bytes > 0)
+            sv_plot_bar(p, l->name, (double)l->weight_bytes / weights, SV_PLOT_GREEN,
+                        sv_quantity((double)l->weight_bytes, "B", text));
+    }
+}
+
+static enum rt_status plot(const char *path, const char *file, const struct rt_model *m,
+                           struct rt_error *err)
+{
+    static const char *const statistic[] = { "running mean", "running variance", "folded scale" };
+    struct rt_model_info i;
+    struct sv_plot p;
+    char subtitle[128], work[SV_QUANTITY_TEXT], parameters[SV_QUANTITY_TEXT];
+    rt_model_info(m, &i);
+    snprintf(subtitle, sizeof subtitle, "%s a sample, %s parameters, %d layers, %s kernels",
+             sv_quantity(i.flops, "FLOP", work),
+             sv_quantity((double)i.n_parameters, "", parameters), rt_model_n_layers(m), i.isa);
+    sv_plot_begin(&p, file, subtitle);
+    plot_layers(&p, m);
+    if (rt_model_n_batchnorms(m) > 0) {
+        sv_plot_heading(&p, "Batch norms: how their channels spread");
+        sv_plot_legend(&p, statistic, 3);
+    }
+    for (int k = 0; k < rt_model_n_batchnorms(m); k++) {
+        const struct rt_batchnorm *b = rt_model_batchnorm(m, k);
+        const struct rt_histogram *const h[] = { &b->mean, &b->var, &b->gain };
+        sv_plot_histograms(&p, b->name, h, 3);
+    }
+    return sv_plot_write(&p, path, err);
+}
+
 int sv_inspect_main(int argc, char **argv)
 {
-    struct settings set = { .max_batch = 8 };
+    struct settings set = defaults;
     struct sv_arguments rest;
     struct rt_error err = { 0 };
     struct rt_model *m = NULL;
     int status;
-    if (!sv_cli_begin(&command, argc, argv, &set, &rest, &status))
+    if (!sv_cli_begin(&sv_inspect_command, argc, argv, &set, &rest, &status))
         return status;
     if (rest.n != 1)
-        return sv_cli_usage(&command, rest.n == 0 ? "a model is missing" : "more than one model");
+        return sv_cli_usage(&sv_inspect_command,
+                            rest.n == 0 ? "a model is missing" : "more than one model");
 
     const struct rt_options o = {
         .max_batch = set.max_batch,
@@ -276,7 +337,9 @@ int sv_inspect_main(int argc, char **argv)
         print_layers(m);
         print_batchnorms(m);
     }
+    if (s == RT_OK && set.plot != NULL)
+        s = plot(set.plot, file, m, &err);
     rt_model_release(m);
     rt_free(file);
-    return s == RT_OK ? 0 : sv_cli_fail(&command, &err);
+    return s == RT_OK ? 0 : sv_cli_fail(&sv_inspect_command, &err);
 }

@@ -6,21 +6,26 @@
 #include "server/json_out.h"
 #include "server/log.h"
 #include "server/model.h"
+#include "server/picture_list.h"
 #include "server/pictures.h"
+#include "server/progress.h"
 #include "server/scores.h"
 
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_TOP 1000
 #define MAX_FILE ((size_t)256 * 1024 * 1024) /* bytes of a picture */
 
 struct settings {
-    int top, threads;
+    int top, threads, format;
     bool exact;
 };
+
+enum format { JSON, JSON_LINES, CSV };
 
 static const struct sv_option options[] = {
     { .name = "top",
@@ -31,6 +36,11 @@ static const struct sv_option options[] = {
       .help = "classes to name for each picture",
       .min = 1,
       .max = MAX_TOP },
+    { .name = "format",
+      .type = SV_OPTION_CHOICE,
+      .offset = offsetof(struct settings, format),
+      .help = "one JSON object, one a picture, or a table with a line for each class",
+      .choices = "json|jsonl|csv" },
     { .name = "threads",
       .letter = 't',
       .type = SV_OPTION_INT,
@@ -46,18 +56,21 @@ static const struct sv_option options[] = {
     { 0 },
 };
 
-static const struct sv_command command = {
+static const struct settings defaults = { .top = 5 };
+
+const struct sv_command sv_predict_command = {
     .name = "predict",
-    .usage = "MODEL IMAGE...",
+    .usage = "MODEL IMAGE|FOLDER...",
     .summary =
-        "Classifies pictures (JPEG, PNG, WebP) and prints one JSON object. MODEL is a .onnx file,\n"
-        "or a folder with a model.onnx; config.json and labels.txt beside it are used as 'convd\n"
-        "serve' uses them. A picture that cannot be read gets an \"error\" in place of its "
-        "classes,\n"
-        "and the exit status is then 1.",
+        "Classifies pictures (JPEG, PNG, WebP), or all in a folder. MODEL is a .onnx file, or a\n"
+        "folder with a model.onnx; config.json and labels.txt beside it are used as 'convd serve'\n"
+        "uses them. A picture that cannot be read gets an \"error\" in place of its classes, and\n"
+        "the exit status is then 1.",
     .options = options,
+    .defaults = &defaults,
     .epilogue = "Example:\n"
-                "  convd predict models/fashion shoe.png --top 3",
+                "  convd predict models/fashion shoe.png --top 3\n"
+                "  convd predict models/fashion holiday/ --format csv > holiday.csv",
 };
 
 /* A job that somebody waits for. */
@@ -117,9 +130,9 @@ static enum rt_status read_picture(const struct sv_model *m, const char *path, v
 /* A run's worth of pictures. */
 struct group {
     const struct sv_model *model;
-    char *const *path;      /* path[0..n) */
-    int n, first;           /* the number of path[0] among all pictures */
-    struct rt_error *error; /* error[0..n): RT_OK where the picture could be read */
+    const struct sv_picture *picture; /* picture[0..n) */
+    int n, first;                     /* the number of picture[0] among all */
+    struct rt_error *error;           /* error[0..n): RT_OK where the picture could be read */
     struct sv_job *job;
 };
 
@@ -139,7 +152,7 @@ static enum rt_status run_group(struct group *g, struct rt_error *err)
     int n_read = 0;
     for (int i = 0; i < g->n; i++) {
         char *dst = (char *)g->job->in[m->image_input].data + (size_t)i * sample;
-        if (read_picture(m, g->path[i], dst, &g->error[i]) == RT_OK)
+        if (read_picture(m, g->picture[i].path, dst, &g->error[i]) == RT_OK)
             n_read++;
         else
             memset(dst, 0, sample);
@@ -147,70 +160,124 @@ static enum rt_status run_group(struct group *g, struct rt_error *err)
     return n_read > 0 ? run_job(g->job, err) : RT_OK;
 }
 
-static enum rt_status print_classes(const struct group *g, int i, int top, struct sv_json *j,
-                                    struct rt_error *err)
+/* The classes of picture i of the group, in order. */
+static enum rt_status best_of(const struct group *g, int i, int top, struct sv_class *best, int *n,
+                              struct rt_error *err)
 {
     const struct sv_model *m = g->model;
-    struct sv_class best[MAX_TOP];
-    int n;
-    enum rt_status s = sv_scores_top(&g->job->out[0], i, g->n, m->config.scores,
-                                     rt_model_output_is_probability(m->rt, 0), top, best, &n, err);
-    if (s != RT_OK)
-        return s;
+    return sv_scores_top(&g->job->out[0], i, g->n, m->config.scores,
+                         rt_model_output_is_probability(m->rt, 0), top, best, n, err);
+}
+
+static void json_classes(const struct group *g, const struct sv_class *best, int n,
+                         struct sv_json *j)
+{
     sv_json_array(j, "classes");
     for (int k = 0; k < n; k++) {
-        const char *label = sv_labels_get(&m->labels, best[k].index);
         sv_json_row(j, NULL);
         sv_json_int(j, "index", best[k].index);
-        sv_json_string(j, "label", label);
+        sv_json_string(j, "label", sv_labels_get(&g->model->labels, best[k].index));
         sv_json_float(j, "score", best[k].score);
         sv_json_end(j);
     }
     sv_json_end(j);
-    return RT_OK;
 }
 
-static enum rt_status print_group(const struct group *g, int top, struct sv_json *j,
-                                  struct rt_error *err)
+/* A field of a table: quoted where it holds what separates fields. */
+static void csv_field(const char *text)
+{
+    const bool quoted = strpbrk(text, ",\"\r\n") != NULL;
+    if (quoted)
+        putchar('"');
+    for (; *text != '\0'; text++) {
+        if (*text == '"')
+            putchar('"');
+        putchar(*text);
+    }
+    if (quoted)
+        putchar('"');
+}
+
+static void csv_classes(const struct group *g, int i, const struct sv_class *best, int n)
+{
+    for (int k = 0; k < n; k++) {
+        const char *label = sv_labels_get(&g->model->labels, best[k].index);
+        csv_field(g->picture[i].name);
+        printf(",%d,%lld,", k + 1, (long long)best[k].index);
+        csv_field(label != NULL ? label : "");
+        printf(",%.9g,\n", (double)best[k].score);
+    }
+    if (n == 0) {
+        csv_field(g->picture[i].name);
+        fputs(",,,,,", stdout);
+        csv_field(g->error[i].text);
+        putchar('\n');
+    }
+}
+
+static enum rt_status print_group(const struct group *g, const struct settings *set,
+                                  struct sv_json *j, struct rt_error *err)
 {
     enum rt_status s = RT_OK;
-    for (int i = 0; i < g->n; i++) {
-        sv_json_object(j, NULL);
+    struct sv_class best[MAX_TOP];
+    for (int i = 0; i < g->n && s == RT_OK; i++) {
+        int n = 0;
+        if (g->error[i].status == RT_OK)
+            s = best_of(g, i, set->top, best, &n, err);
+        if (set->format == CSV) {
+            csv_classes(g, i, best, n);
+            continue;
+        }
+        if (set->format == JSON_LINES)
+            sv_json_row(j, NULL);
+        else
+            sv_json_object(j, NULL);
         sv_json_int(j, "image", g->first + i);
-        sv_json_string(j, "name", sv_path_base(g->path[i]));
+        sv_json_string(j, "name", g->picture[i].name);
         if (g->error[i].status != RT_OK)
             sv_json_string(j, "error", g->error[i].text);
         else if (s == RT_OK)
-            s = print_classes(g, i, top, j, err);
+            json_classes(g, best, n, j);
         sv_json_end(j);
     }
     return s;
 }
 
 /* All pictures, in groups of the largest batch; *n_bad counts those that could not be read. */
-static enum rt_status predict(const struct sv_model *m, char **path, int n, int top,
-                              struct sv_json *j, int *n_bad, struct rt_error *err)
+static enum rt_status predict(const struct sv_model *m, const struct sv_picture_list *list,
+                              const struct settings *set, struct sv_json *j, int *n_bad,
+                              struct rt_error *err)
 {
+    const int n = list->n;
+    struct sv_progress progress;
     const int most = m->max_batch > 0 ? m->max_batch : 1;
     struct rt_error *error = rt_zalloc_array((size_t)most, sizeof *error);
     if (error == NULL)
         return rt_fail_nomem(err, (size_t)most * sizeof *error);
     enum rt_status s = RT_OK;
+    sv_progress_begin(&progress, "classifying");
     for (int first = 0; first < n && s == RT_OK; first += most) {
         struct group g = {
-            m, path + first, n - first < most ? n - first : most, first, error, NULL
+            m, list->item + first, n - first < most ? n - first : most, first, error, NULL
         };
+        sv_progress_show(&progress, (double)first / n, list->item[first].name);
         memset(error, 0, (size_t)most * sizeof *error);
         s = run_group(&g, err);
+        /* The bar goes before lines come: both may be the same terminal. */
+        if (s == RT_OK && isatty(STDOUT_FILENO))
+            sv_progress_end(&progress);
         if (s == RT_OK)
-            s = print_group(&g, top, j, err);
+            s = print_group(&g, set, j, err);
         sv_job_destroy(g.job);
         for (int i = 0; i < g.n; i++) {
             *n_bad += error[i].status != RT_OK;
             if (error[i].status != RT_OK)
-                sv_cli_fail(&command, &error[i]);
+                sv_progress_end(&progress);
+            if (error[i].status != RT_OK)
+                sv_cli_fail(&sv_predict_command, &error[i]);
         }
     }
+    sv_progress_end(&progress);
     rt_free(error);
     return s;
 }
@@ -262,6 +329,7 @@ static enum rt_status predict_all(const struct settings *set, const struct sv_ar
                                   int *n_bad, struct rt_error *err)
 {
     struct sv_registry_options o = { .max_queue = 1, .exact = set->exact };
+    struct sv_picture_list list = { 0 };
     struct sv_model *m = NULL;
     struct sv_json j;
     enum rt_status s =
@@ -270,15 +338,21 @@ static enum rt_status predict_all(const struct settings *set, const struct sv_ar
         s = load(rest->item[0], &o, &m, err);
     if (s == RT_OK)
         s = check_model(m, err);
-    if (s == RT_OK) {
-        sv_json_init(&j, stdout);
+    if (s == RT_OK)
+        s = sv_picture_list_make(rest->item + 1, rest->n - 1, &list, err);
+    sv_json_init(&j, stdout);
+    if (s == RT_OK && set->format == JSON) {
         sv_json_object(&j, NULL);
         sv_json_string(&j, "model_name", m->name);
         sv_json_array(&j, "predictions");
-        s = predict(m, rest->item + 1, rest->n - 1, set->top, &j, n_bad, err);
-        sv_json_end(&j);
-        sv_json_end(&j);
+    } else if (s == RT_OK && set->format == CSV) {
+        puts("name,rank,index,label,score,error");
     }
+    if (s == RT_OK)
+        s = predict(m, &list, set, &j, n_bad, err);
+    while (j.depth > 0)
+        sv_json_end(&j);
+    sv_picture_list_reset(&list);
     sv_model_release(m);
     sv_cores_destroy(o.cores);
     return s;
@@ -286,16 +360,17 @@ static enum rt_status predict_all(const struct settings *set, const struct sv_ar
 
 int sv_predict_main(int argc, char **argv)
 {
-    struct settings set = { .top = 5 };
+    struct settings set = defaults;
     struct sv_arguments rest;
     struct rt_error err = { 0 };
     int status, n_bad = 0;
-    if (!sv_cli_begin(&command, argc, argv, &set, &rest, &status))
+    if (!sv_cli_begin(&sv_predict_command, argc, argv, &set, &rest, &status))
         return status;
     if (rest.n < 2)
-        return sv_cli_usage(&command, rest.n == 0 ? "a model is missing" : "a picture is missing");
+        return sv_cli_usage(&sv_predict_command,
+                            rest.n == 0 ? "a model is missing" : "a picture is missing");
     sv_log_set(SV_LOG_ERROR, SV_LOG_TEXT);
     if (predict_all(&set, &rest, &n_bad, &err) != RT_OK)
-        return sv_cli_fail(&command, &err);
+        return sv_cli_fail(&sv_predict_command, &err);
     return n_bad > 0 ? SV_EXIT_FAILURE : 0;
 }

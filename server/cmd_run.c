@@ -52,12 +52,15 @@ static const struct sv_option options[] = {
     { 0 },
 };
 
-static const struct sv_command command = {
+static const struct settings defaults = { 0 };
+
+const struct sv_command sv_run_command = {
     .name = "run",
     .usage = "MODEL",
     .summary = "Runs a model once on tensors from files and writes its outputs as .npy.\n"
                "MODEL is a .onnx file, or a folder with a model.onnx.",
     .options = options,
+    .defaults = &defaults,
     .epilogue = "Example:\n"
                 "  convd run model.onnx --input x.npy --output out\n"
                 "  convd run model.onnx --input image=x.npy --input size=y.pb --output out",
@@ -179,15 +182,16 @@ static enum rt_status load(const char *path, const struct settings *set, struct 
 
 int sv_run_main(int argc, char **argv)
 {
-    struct settings set = { 0 };
+    struct settings set = defaults;
     struct sv_arguments rest;
     int status;
-    if (!sv_cli_begin(&command, argc, argv, &set, &rest, &status))
+    if (!sv_cli_begin(&sv_run_command, argc, argv, &set, &rest, &status))
         return status;
     if (rest.n != 1)
-        return sv_cli_usage(&command, rest.n == 0 ? "a model is missing" : "more than one model");
+        return sv_cli_usage(&sv_run_command,
+                            rest.n == 0 ? "a model is missing" : "more than one model");
     if (set.output == NULL)
-        return sv_cli_usage(&command, "--output DIR is missing");
+        return sv_cli_usage(&sv_run_command, "--output DIR is missing");
 
     struct rt_error err = { 0 };
     struct rt_model *m = NULL;
@@ -204,5 +208,5 @@ int sv_run_main(int argc, char **argv)
     if (feed != NULL)
         sv_feed_reset(feed);
     rt_free(feed);
-    return s == RT_OK ? 0 : sv_cli_fail(&command, &err);
+    return s == RT_OK ? 0 : sv_cli_fail(&sv_run_command, &err);
 }

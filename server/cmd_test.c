@@ -75,7 +75,9 @@ static const struct sv_option options[] = {
     { 0 },
 };
 
-static const struct sv_command command = {
+static const struct settings defaults = { .rtol = "1e-3", .atol = "1e-7", .range = "1e-4" };
+
+const struct sv_command sv_test_command = {
     .name = "test",
     .usage = "DIR...",
     .summary =
@@ -85,6 +87,7 @@ static const struct sv_command command = {
         "refused because something in them is not supported count as skipped.\n"
         "The exit status is 1 if a test failed.",
     .options = options,
+    .defaults = &defaults,
     .epilogue = "Example:\n"
                 "  convd test /usr/share/libonnx-testdata/data/node --filter 'test_conv*'",
 };
@@ -197,14 +200,14 @@ static enum rt_status walk(struct walk *w, const char *folder, int depth, struct
 
 int sv_test_main(int argc, char **argv)
 {
-    struct settings set = { .rtol = "1e-3", .atol = "1e-7", .range = "1e-4" };
+    struct settings set = defaults;
     struct sv_arguments rest;
     struct rt_error err = { 0 };
     int status;
-    if (!sv_cli_begin(&command, argc, argv, &set, &rest, &status))
+    if (!sv_cli_begin(&sv_test_command, argc, argv, &set, &rest, &status))
         return status;
     if (rest.n == 0)
-        return sv_cli_usage(&command, "a folder is missing");
+        return sv_cli_usage(&sv_test_command, "a folder is missing");
 
     struct walk w = {
         .set = &set,
@@ -214,7 +217,7 @@ int sv_test_main(int argc, char **argv)
     if (sv_cli_number("rtol", set.rtol, &t->rtol, &err) != RT_OK ||
         sv_cli_number("atol", set.atol, &t->atol, &err) != RT_OK ||
         sv_cli_number("range-tol", set.range, &t->range, &err) != RT_OK)
-        return sv_cli_usage(&command, "%s", err.text);
+        return sv_cli_usage(&sv_test_command, "%s", err.text);
     enum rt_status s = RT_OK;
     if (set.json) {
         sv_json_init(&w.json, stdout);
@@ -233,11 +236,11 @@ int sv_test_main(int argc, char **argv)
         sv_json_end(&w.json);
     }
     if (s != RT_OK)
-        return sv_cli_fail(&command, &err);
+        return sv_cli_fail(&sv_test_command, &err);
     if (w.found == 0) {
         rt_fail(&err, RT_E_NOT_FOUND, "%s: no test%s in it (a folder with model.onnx)",
                 rest.item[0], set.filter.n > 0 ? " of that name" : "");
-        return sv_cli_fail(&command, &err);
+        return sv_cli_fail(&sv_test_command, &err);
     }
     if (!set.json)
         printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);

@@ -1,6 +1,6 @@
 /* The program's front door: which command is meant. */
-#include "server/app.h"
 #include "server/cli.h"
+#include "server/commands.h"
 #include "server/file.h"
 #include "server/table.h"
 #include "server/version.h"
@@ -8,47 +8,24 @@
 #include <errno.h>
 #include <string.h>
 
-static const struct command {
-    const char *name;
-    int (*main)(int argc, char **argv);
-    const char *usage;
-    const char *what;
-} commands[] = {
-    { "serve", sv_serve_main, "[PATH...]", "answer predictions over HTTP" },
-    { "predict", sv_predict_main, "MODEL IMAGE...", "classify pictures, no server" },
-    { "run", sv_run_main, "MODEL --input FILE --output DIR", "raw tensors in, raw tensors out" },
-    { "test", sv_test_main, "DIR...", "check models against recorded answers" },
-    { "inspect", sv_inspect_main, "MODEL", "layers, batch norms, memory, FLOPs" },
-    { "bench", sv_bench_main, "MODEL", "measure speed" },
-};
-#define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
-
 static void help(void)
 {
     puts(SV_NAME " " SV_VERSION ": serves ONNX convolutional networks on CPUs\n\nCommands:");
-    for (int i = 0; i < N_COMMANDS; i++)
-        printf("  " SV_NAME " %-8s%-33s%s\n", commands[i].name, commands[i].usage,
-               commands[i].what);
+    for (const struct sv_cli_command *c = sv_commands; c->command != NULL; c++)
+        printf("  " SV_NAME " %-11s%-33s%s\n", c->command->name, c->usage, c->what);
     puts("\n'" SV_NAME " COMMAND --help' tells more about each. To begin with:\n"
          "  " SV_NAME " serve model.onnx\n"
          "  curl --data-binary @cat.jpg http://localhost:8000/v2/models/model/classify");
 }
 
-static const struct command *find(const char *name)
-{
-    for (int i = 0; i < N_COMMANDS; i++)
-        if (strcmp(name, commands[i].name) == 0)
-            return &commands[i];
-    return NULL;
-}
-
 /* One line that says what the user may have meant. */
 static int unknown(const char *word)
 {
-    const char *names[N_COMMANDS];
-    for (int i = 0; i < N_COMMANDS; i++)
-        names[i] = commands[i].name;
-    const char *near = sv_nearest(word, names, N_COMMANDS);
+    const char *names[32];
+    int n = 0;
+    for (const struct sv_cli_command *c = sv_commands; c->command != NULL; c++)
+        names[n++] = c->command->name;
+    const char *near = sv_nearest(word, names, n);
     fputs(SV_NAME ": '", stderr);
     sv_print_clean(word, stderr);
     if (near != NULL)
@@ -74,7 +51,7 @@ static int dispatch(int argc, char **argv)
         return 0;
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
-        const struct command *about = argc > 2 ? find(argv[2]) : NULL;
+        const struct sv_cli_command *about = argc > 2 ? sv_command_find(argv[2]) : NULL;
         char flag[] = "--help", *only[] = { flag, NULL };
         if (about != NULL)
             return about->main(1, only);
@@ -83,7 +60,7 @@ static int dispatch(int argc, char **argv)
         help();
         return 0;
     }
-    const struct command *c = find(word);
+    const struct sv_cli_command *c = sv_command_find(word);
     return c != NULL ? c->main(argc - 2, argv + 2) : unknown(word);
 }
 

@@ -386,10 +386,11 @@ enum rt_status sv_options_parse(const struct sv_command *c, int argc, char **arg
     return s;
 }
 
-/* The default as the help shows it: "" when there is none to show. */
-static void default_text(const struct sv_option *o, const void *settings, char *buf, size_t len)
+void sv_option_default(const struct sv_option *o, const struct sv_command *c,
+                       char buf[SV_OPTION_DEFAULT])
 {
-    const char *at = (const char *)settings + o->offset;
+    const char *at = (const char *)c->defaults + o->offset;
+    const size_t len = SV_OPTION_DEFAULT;
     buf[0] = '\0';
     switch (o->type) {
     case SV_OPTION_FLAG:
@@ -465,14 +466,14 @@ static void print_wrapped(const char *text, int column, FILE *to)
 
 #define HELP_COLUMN 28
 
-static void print_option(const struct sv_option *o, const void *settings, FILE *to)
+static void print_option(const struct sv_option *o, const struct sv_command *c, FILE *to)
 {
-    char head[160], tail[256], text[1024];
+    char head[160], tail[SV_OPTION_DEFAULT], text[1024];
     const char *value = o->value != NULL ? o->value : o->choices;
     char letter[] = { '-', o->letter, ',', ' ', '\0' };
     int len = snprintf(head, sizeof head, "  %s--%s %s", o->letter != 0 ? letter : "", o->name,
                        value != NULL ? value : "");
-    default_text(o, settings, tail, sizeof tail);
+    sv_option_default(o, c, tail);
     if (tail[0] != '\0')
         snprintf(text, sizeof text, "%s (default: %s)", o->help, tail);
     else
@@ -484,12 +485,12 @@ static void print_option(const struct sv_option *o, const void *settings, FILE *
     print_wrapped(text, HELP_COLUMN, to);
 }
 
-void sv_options_help(const struct sv_command *c, const void *settings, FILE *to)
+void sv_options_help(const struct sv_command *c, FILE *to)
 {
     fprintf(to, "Usage: " SV_NAME " %s [OPTION...]%s%s\n\n%s\n\nOptions:\n", c->name,
             c->usage[0] != '\0' ? " " : "", c->usage, c->summary);
     for (const struct sv_option *o = c->options; o->name != NULL; o++)
-        print_option(o, settings, to);
+        print_option(o, c, to);
     fprintf(to, "%-*s%s\n", HELP_COLUMN, "  -h, --help", "print this");
     if (c->environment)
         fputs("\nEvery option may also be set in the environment: --max-body as CONVD_MAX_BODY, "

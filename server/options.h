@@ -58,6 +58,7 @@ struct sv_command {
     const char *usage;   /* "[PATH...]": what stands behind the options */
     const char *summary; /* what it does; may have several lines, without a last newline */
     const struct sv_option *options; /* ends with one whose name is NULL */
+    const void *defaults;            /* settings before anything is read */
     bool environment;                /* options are also taken from CONVD_<NAME> */
     const char *file;     /* the option that names a JSON file of settings (config_file.h); NULL */
     const char *epilogue; /* printed behind the options; NULL: nothing */
@@ -85,8 +86,13 @@ enum rt_status sv_option_set(const struct sv_option *o, void *settings,
                              const struct sv_origin *origin, const char *text,
                              struct rt_error *err);
 
-/* Usage, summary and one entry an option; defaults are those of settings. */
-void sv_options_help(const struct sv_command *c, const void *settings, FILE *to);
+/* Usage, summary and one entry an option. */
+void sv_options_help(const struct sv_command *c, FILE *to);
+/* What help and reference say an option is when it is not given, "" when there is nothing to say.
+ */
+#define SV_OPTION_DEFAULT 256
+void sv_option_default(const struct sv_option *o, const struct sv_command *c,
+                       char buf[SV_OPTION_DEFAULT]);
 
 /* Of the words in names[0..n), the one nearest to word, or NULL when none is near. */
 const char *sv_nearest(const char *word, const char *const *names, int n);

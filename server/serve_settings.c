@@ -209,6 +209,7 @@ const struct sv_command sv_serve_command = {
         "numbered versions NAME/1/model.onnx; config.json and labels.txt beside a model.onnx are\n"
         "used. Without a PATH the bundled model, models/fashion, is served.",
     .options = options,
+    .defaults = &sv_serve_defaults,
     .environment = true,
     .file = "config",
     .epilogue = "SIGHUP: looks at the models again, and reads certificate and keys again.\n"

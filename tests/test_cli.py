@@ -2,14 +2,19 @@
 
 CONVD_BINARY names the binary (default: build/convd)."""
 
+import csv
 import fcntl
 import json
 import os
 import pathlib
 import pty
+import re
+import shutil
+import socket
 import struct
 import subprocess
 import termios
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -19,7 +24,7 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONVD = str(pathlib.Path(os.environ.get("CONVD_BINARY", ROOT / "build" / "convd")).resolve())
-COMMANDS = ["serve", "predict", "run", "test", "inspect", "bench"]
+COMMANDS = ["serve", "predict", "run", "test", "inspect", "bench", "completion", "man"]
 
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("CONVD_")}
@@ -376,3 +381,149 @@ def test_predict_bad_picture(colours, add, tmp_path):
     assert answer[1]["classes"][0]["label"] == "blue"
     assert "none.png" in answer[2]["error"] and done.stderr.count("\n") == 2
     assert "input" in error_of("predict", add, good, status=1)
+
+
+def test_predict_folder(colours, tmp_path):
+    shades = {"a/red.png": (255, 0, 0), "green.webp": (0, 255, 0), "a/b/blue.jpg": (0, 0, 255)}
+    for name, colour in shades.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), colour).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture, and left out")
+    done = convd("predict", colours, tmp_path, "--format", "jsonl", "--top", "1")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {a["name"]: a["classes"][0]["label"] for a in answers} == {
+        "a/red.png": "red", "a/b/blue.jpg": "blue", "green.webp": "green"}
+    assert [a["image"] for a in answers] == [0, 1, 2] and done.stderr == ""
+    (tmp_path / "a" / 'bad, "very".png').write_bytes(b"nothing")
+    done = convd("predict", colours, tmp_path, "--format", "csv", "--top", "2", status=1)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert list(rows[0]) == ["name", "rank", "index", "label", "score", "error"]
+    assert len(rows) == 7 and [r["rank"] for r in rows if r["name"] == "a/red.png"] == ["1", "2"]
+    (bad,) = [r for r in rows if r["error"]]
+    assert bad["name"] == 'a/bad, "very".png' and bad["label"] == ""
+    (tmp_path / "empty").mkdir()
+    assert "no JPEG" in error_of("predict", colours, tmp_path / "empty", status=1)
+
+
+def on_terminal(*args):
+    """What a command writes to a terminal as its standard error."""
+    main, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    environment = {**ENVIRONMENT, "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen([CONVD, *map(str, args)], stdout=subprocess.DEVNULL, stderr=end,
+                          env=environment) as process:
+        os.close(end)
+        text = b""
+        try:
+            while part := os.read(main, 65536):
+                text += part
+        except OSError:
+            pass
+    os.close(main)
+    return process.returncode, text.decode()
+
+
+def test_progress_on_a_terminal(conv, colours, tmp_path):
+    status, text = on_terminal("bench", conv, "--seconds", "300ms", "--threads", "1")
+    assert status == 0 and "measuring" in text and "%" in text
+    assert text.endswith("\r\x1b[K")
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(tmp_path / "red.png")
+    status, text = on_terminal("predict", colours, tmp_path)
+    assert status == 0 and "classifying" in text and text.endswith("\r\x1b[K")
+    assert convd("bench", conv, "--seconds", "10ms").stderr == ""
+
+
+def svg_of(path):
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    return " ".join(t.text or "" for t in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_plots(conv, tmp_path):
+    convd("bench", conv, "--seconds", "10ms", "--batch", "1,2", "--threads", "1", "--profile",
+          "--batchnorm", "folded,separate", "--plot", tmp_path / "bench.svg")
+    text = svg_of(tmp_path / "bench.svg")
+    assert "batch 2, 1 thread" in text and "Images a second" in text and "ms" in text
+    assert "batch norms separate" in text
+    convd("inspect", conv, "--plot", tmp_path / "inspect.svg")
+    text = svg_of(tmp_path / "inspect.svg")
+    assert "running variance" in text and "FLOP" in text and "bn" in text
+    assert "nowhere" in error_of("inspect", conv, "--json", "--plot", "nowhere/x.svg", status=1)
+
+
+def test_batch_norm_study(conv):
+    args = ["bench", conv, "--seconds", "10ms", "--batch", "2", "--threads", "1", "--batchnorm",
+            "folded,separate"]
+    folded, separate = json.loads(convd(*args, "--json").stdout)["results"]
+    assert folded["batchnorms"]["layers"] == 0 and folded["batchnorms"]["share"] == 0
+    norms = separate["batchnorms"]
+    assert norms["layers"] == 1 and 0 < norms["share"] < 1 and norms["seconds"] > 0
+    assert norms["written_bytes"] == 2 * 4 * 5 * 5 * 4
+    text = convd(*args).stdout
+    assert "separate" in text and "1 batch norms" in text and "800 B written" in text
+
+
+def test_report_histograms(conv):
+    (bn,) = json.loads(convd("inspect", conv, "--json").stdout)["batchnorms"]
+    assert sum(bn["mean"]["counts"]) == 4 and bn["mean"]["min"] == bn["mean"]["max"] == 0
+    assert bn["variance"]["min"] == 1 and bn["folded_scale"] == {
+        "min": 2.0, "max": 2.0, "counts": [4] + [0] * 23}
+
+
+def complete(words):
+    """What bash offers for the last of the words."""
+    script = convd("completion", "bash").stdout
+    line = " ".join(f"'{w}'" for w in words)
+    return subprocess.run(
+        ["bash", "-c", f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _convd; "
+         'printf "%s\n" "${COMPREPLY[@]}"'], capture_output=True, text=True, check=True,
+        cwd=ROOT).stdout.split()
+
+
+def test_completion():
+    assert complete(["convd", "ins"]) == ["inspect"]
+    assert set(complete(["convd", ""])) >= set(COMMANDS)
+    assert "--max-body" in complete(["convd", "serve", "--max"])
+    assert complete(["convd", "serve", "--log-level", "w"]) == ["warn"]
+    assert complete(["convd", "inspect", "READ"]) == ["README.md"]
+    assert complete(["convd", "completion", ""]) == ["bash", "zsh"]
+    zsh = convd("completion", "zsh").stdout
+    assert zsh.startswith("#compdef convd\n") and "--log-level" in zsh
+    if shutil.which("zsh"):
+        subprocess.run(["zsh", "-n"], input=zsh, text=True, check=True)
+    assert "bash or zsh" in error_of("completion", "fish", status=2)
+
+
+def test_manual():
+    """Every option of every command is in the page, and in the tables of the documents."""
+    page, tables = convd("man").stdout, convd("man", "--markdown").stdout
+    assert page.startswith(".TH CONVD 1")
+    for command in COMMANDS:
+        text = convd(command, "--help").stdout
+        for name in re.findall(r"^  (?:-\w, )?--([a-z-]+)", text, re.M):
+            if name != "help":
+                assert "--" + name in tables and name.replace("-", "\\-") in page
+    done = subprocess.run([ROOT / "tests" / "reference.sh", "--check", CONVD,
+                           ROOT / "server" / "README.md"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_port_in_use(colours):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run([CONVD, "serve", colours, "--host", "127.0.0.1", "--port", str(port),
+                               "--log-level", "error"], capture_output=True, text=True, timeout=60,
+                              env=ENVIRONMENT)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(port) in done.stderr
+
+
+def test_serving_a_picture(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.onnx", "JPEG")
+    done = subprocess.run([CONVD, "serve", tmp_path / "picture.onnx", "--port", "0"],
+                          capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
+    assert done.returncode == 1 and "JPEG" in done.stderr
+    assert "nowhere" in error_of("serve", "nowhere.onnx", status=1)
+    assert "did you mean --port" in error_of("serve", "--prot", "1", status=2)

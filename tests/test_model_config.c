@@ -655,7 +655,9 @@ static void help_shows_defaults(void **state)
     size_t len;
     FILE *f = open_memstream(&text, &len);
     const struct settings set = { .on = true, .size = 64 << 20, .seconds = 1.5, .choice = 1 };
-    sv_options_help(&command, &set, f);
+    struct sv_command with_defaults = command;
+    with_defaults.defaults = &set;
+    sv_options_help(&with_defaults, f);
     fclose(f);
     assert_non_null(strstr(text, "Usage: convd try [OPTION...] [PATH...]\n"));
     assert_non_null(strstr(text, "--max-size BYTES          a size (default: 64M)\n"));

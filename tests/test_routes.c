@@ -446,11 +446,12 @@ static void test_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),      cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_request_id), cmocka_unit_test(test_binary),
-        cmocka_unit_test(test_classify),   cmocka_unit_test(test_classify_form),
-        cmocka_unit_test(test_top),        cmocka_unit_test(test_stopping),
-        cmocka_unit_test(test_statuses),   cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_table),         cmocka_unit_test(test_page),
+        cmocka_unit_test(test_profile_batch), cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_request_id),    cmocka_unit_test(test_binary),
+        cmocka_unit_test(test_classify),      cmocka_unit_test(test_classify_form),
+        cmocka_unit_test(test_top),           cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_statuses),      cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -1,0 +1,119 @@
+"""What the documents tell a reader to do works: every command of their ```sh blocks is run, and
+every JSON and Python block is what it says."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+import serving  # noqa: E402
+
+DOCUMENTS = ["README.md", "server/README.md", "runtime/README.md", "models/README.md",
+             "models/fashion/README.md", "CONTRIBUTING.md"]
+# Run by CI itself, or beyond what a test may do to a machine. Targets of make must exist.
+ELSEWHERE = re.compile(r"make\b|(sudo )?(apt-get|pip|git|docker|qemu)|cd |.*(export|train|release)\w*\.py")
+
+
+def blocks(language):
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text()
+        for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.M | re.S):
+            line = text[:found.start()].count("\n") + 2
+            yield pytest.param(found.group(1), id=f"{document}:{line}")
+
+
+def commands(block):
+    """Its lines, those that end with a backslash joined to the next, without comments."""
+    for line in block.replace("\\\n", " ").splitlines():
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if line:
+            yield line
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder that looks like a clone after `make`, with a model and a photo of the reader's own."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("models", "runtime", "server", "tests", "Makefile"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "build").mkdir()
+    (folder / "build" / "convd").symlink_to(serving.BINARY)
+    shutil.copy(ROOT / "models/fashion/model.onnx", folder / "model.onnx")
+    shutil.copy(ROOT / "models/fashion/samples/0000_ankle_boot_280x280.jpg", folder / "cat.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(place):
+    s = serving.Server(ROOT / "models" / "fashion", place / "model.onnx", "--model-control")
+    yield s
+    assert s.stop() == 0
+
+
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_commands(block, place, running):
+    for line in commands(block):
+        if ELSEWHERE.match(line):
+            if line.startswith("make "):
+                targets = [word for word in line.split()[1:] if re.fullmatch(r"[a-z-]+", word)]
+                text = (ROOT / "Makefile").read_text()
+                for target in targets:
+                    assert re.search(rf"^{target}:", text, re.M), line
+            continue
+        if " serve " in line and "--print-config" not in line:
+            paths = line.split(" serve ")[1].split()
+            s = serving.Server(*[place / p if (place / p).exists() else p for p in paths
+                                 if not p.isdigit() and p != "--port"])
+            assert s.stop() == 0
+            continue
+        line = line.replace("http://localhost:8000", running.url)
+        environment = {**os.environ, "PATH": f"{place / 'build'}:{os.environ['PATH']}"}
+        done = subprocess.run(["bash", "-c", line.replace("curl ", "curl -sS --fail-with-body ")],
+                              cwd=place, env=environment, capture_output=True, text=True,
+                              timeout=300)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("block", blocks("json"))
+def test_json(block, place, tmp_path):
+    """As a config.json it is taken."""
+    config = json.loads(block)
+    shutil.copy(ROOT / "models/fashion/labels.txt", tmp_path / "labels.txt")
+    shutil.copy(place / "model.onnx", tmp_path / "model.onnx")
+    # The bundled network is of one channel.
+    config.get("input", {}).update(mean=[0.5], std=[0.5], color="gray")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert serving.Server(tmp_path).stop() == 0
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python(block, tmp_path):
+    modules = re.search(r"^import (.*)$", block, re.M).group(1)
+    python = os.environ.get("PYTHON", "/usr/bin/python3")
+    names = [m.split(" as ")[0].strip() for m in modules.split(",")]
+    if subprocess.run([python, "-c", "import " + ",".join(names)], capture_output=True).returncode:
+        pytest.skip(f"{', '.join(names)}: not installed")
+    # Weights would have to be fetched.
+    block = block.replace('weights="DEFAULT"', "weights=None")
+    done = subprocess.run([python, "-c", block], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=600)
+    assert done.returncode == 0, done.stderr
+    (exported,) = tmp_path.glob("*.onnx")
+    report = subprocess.run([serving.BINARY, "inspect", exported, "--json"], capture_output=True,
+                            text=True, timeout=300, check=True)
+    report = json.loads(report.stdout)
+    assert report["max_batch"] > 0 and len(report["batchnorms"]) > 0
+
+
+def test_links():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text()):
+            if "://" not in target:
+                assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"
