@@ -6,6 +6,7 @@
 
 #define TILE_1 12
 #define TILE_2 6
+#define WIDE 4
 
 #include "runtime/kernels/vmath.inc"
 #include "runtime/kernels/elementwise.inc"

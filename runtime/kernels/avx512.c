@@ -10,6 +10,7 @@
 
 #define TILE_1 14
 #define TILE_2 14
+#define WIDE 2
 
 #include "runtime/kernels/vmath.inc"
 #include "runtime/kernels/elementwise.inc"

@@ -58,7 +58,7 @@ struct rt_mac {
     bool clamp; /* min(hi, max(lo, sum)) in the end */
     float lo, hi;
     const float *ahead; /* what is read after this call, to be brought closer meanwhile */
-    size_t ahead_len;   /* floats; 0: nothing */
+    size_t ahead_len;   /* floats; 0: nothing. Where blocks > 2, as many w_panel further on too */
 };
 
 /* Rows of pixels of one block of channels, each channel on its own: with b = block, for r in
@@ -191,6 +191,7 @@ struct rt_kernels {
     void (*to_plain)(float *y, const float *x, size_t pixels, size_t stride, int channels);
 
     int tile; /* pixels that mac does at once; a row of a multiple of it has no slower rest */
+    int wide; /* blocks that mac does at once where it is given as many */
     void (*mac)(const struct rt_mac *m);
     void (*depthwise)(const struct rt_depthwise *d);
     void (*grouped)(const struct rt_grouped *g);

@@ -5,6 +5,7 @@
 
 #define TILE_1 4
 #define TILE_2 2
+#define WIDE 2
 
 #include "runtime/kernels/vmath.inc"
 #include "runtime/kernels/elementwise.inc"

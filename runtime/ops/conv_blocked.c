@@ -1,9 +1,9 @@
 /* Conv on channel-blocked tensors: direct convolution with packed weights, or Winograd's.
  *
- * Output channels are done in panels of two blocks. A worker takes a strip of rows of one image
- * (or several small images whole), which stays in its second cache, and goes over its panels; the
- * weights of a panel are cut into chunks of input channels that stay in the first cache while the
- * strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
+ * Output channels are packed in panels of two blocks. A worker takes a strip of rows of one image
+ * (or several small images whole), which stays in its second cache, and goes over its panels, one or
+ * two at a time as the kernel likes; their weights are cut into chunks of input channels that stay
+ * in the first cache while the strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
  * element's products are added is that of rt_mac, whatever the cut. */
 #include "runtime/ops/conv_depthwise.h"
 #include "runtime/ops/conv_grouped.h"
@@ -124,6 +124,13 @@ static void choose_strips(struct state *s, int64_t samples)
     s->strip_floats = s->padded ? rt_align_up((size_t)(floats * s->strip_images)) : 0;
 }
 
+/* How many panels are done at once from this one on. A last one of one block is packed closer. */
+static int64_t panels_at_once(const struct state *s, int64_t panel)
+{
+    const int64_t most = rt_kernels()->wide / 2;
+    return s->blocks - 2 * panel >= 2 * most ? most : 1;
+}
+
 /* [group][panel][outer][kh][kw][lane][block of the panel][b]; lanes past the last map are 0. */
 static void pack(struct state *s, const float *w, int64_t block)
 {
@@ -177,7 +184,8 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     s->panels = ceil_div(s->blocks, 2);
     int64_t step = c->kernel[1] * s->kw * s->lanes * 2 * block;
     s->panel_floats = (size_t)(s->outer * step);
-    s->chunk = CHUNK_FLOATS / step < 1 ? 1 : least(s->outer, CHUNK_FLOATS / step);
+    const int64_t chunk = CHUNK_FLOATS / (step * panels_at_once(s, 0));
+    s->chunk = chunk < 1 ? 1 : least(s->outer, chunk);
     s->chunk = ceil_div(s->outer, ceil_div(s->outer, s->chunk));
     s->flat = rt_conv_taps(c) == 1 && c->stride[1] == 1 && c->stride[2] == 1 &&
               c->out[1] == c->in[1] && c->out[2] == c->in[2];
@@ -302,17 +310,18 @@ struct strip {
     int64_t first_panel, last_panel;
 };
 
-/* The mac of chunk outer.. of a panel, but for where its pixels are. */
+/* The mac of chunk outer.. of panels from this one on, but for where its pixels are. */
 static struct rt_mac start_mac(const struct state *s, const struct view *v,
-                               const struct rt_epilogue *e, int64_t panel, int64_t outer,
-                               const struct strip *strip)
+                               const struct rt_epilogue *e, int64_t panel, int64_t panels,
+                               int64_t outer, const struct strip *strip)
 {
     const struct rt_conv *c = &s->c;
     const int64_t block = rt_kernels()->block;
     const bool last = outer + s->chunk >= s->outer;
     const size_t at = (size_t)(strip->group * s->panels + panel) * s->panel_floats;
     struct rt_mac m = {
-        .blocks = (size_t)least(2, s->blocks - 2 * panel),
+        .blocks = (size_t)least(2 * panels, s->blocks - 2 * panel),
+        .w_panel = s->panel_floats,
         .x_pixel = (size_t)(c->stride[2] * s->width),
         .x_outer = v->outer,
         .x_kh = (size_t)c->dilation[1] * v->row,
@@ -328,24 +337,29 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
         .lo = e->lo,
         .hi = e->hi,
     };
-    m.w = s->w + at + (size_t)outer * m.kh * m.kw * m.lanes * m.blocks * (size_t)block;
+    const int64_t step = least(2, (int64_t)m.blocks) * block;
+    m.w = s->w + at + (size_t)outer * m.kh * m.kw * m.lanes * (size_t)step;
     if (outer == 0)
         m.bias = s->bias + (strip->group * s->blocks + 2 * panel) * block;
     return m;
 }
 
-/* Floats of weights that a mac reads. */
-static size_t mac_weights(const struct rt_mac *m)
+/* Lets the kernel fetch what follows in passes calls of m: the next chunk, or the first one of what
+ * comes after these panels. */
+static void look_ahead(const struct state *s, struct rt_mac *m, int64_t panels, bool last,
+                       int64_t passes)
 {
     const size_t lanes = (m->outer - 1) * m->lanes + m->last_lanes;
-    return lanes * m->kh * m->kw * m->blocks * (size_t)rt_kernels()->block;
-}
-
-/* How many of len floats from ahead on are weights at all: packed, what comes next lies next. */
-static size_t weights_ahead(const struct state *s, const float *ahead, size_t len)
-{
-    const size_t left = (size_t)(s->c.groups * s->panels) * s->panel_floats - (size_t)(ahead - s->w);
-    return len < left ? len : left;
+    const size_t step = (m->blocks > 1 ? 2 : 1) * (size_t)rt_kernels()->block;
+    size_t len = lanes * m->kh * m->kw * step;
+    m->ahead = m->w + len;
+    if (last)
+        m->ahead += (size_t)(panels - 1) * s->panel_floats;
+    const size_t all = (size_t)(s->c.groups * s->panels) * s->panel_floats;
+    const size_t at = (size_t)(m->ahead - s->w) + (m->blocks > 2 ? s->panel_floats : 0);
+    const size_t left = at < all ? all - at : 0;
+    len = len < left ? len : left;
+    m->ahead_len = len / (size_t)passes;
 }
 
 static void run_strip(const struct rt_call *call, const struct state *s, const struct strip *strip,
@@ -361,15 +375,16 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
     int64_t width = s->row_pixels;
     if (s->flat)
         width = least(strip->rows * s->row_pixels, pixels - strip->row * s->row_pixels);
-    for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel++) {
+    int64_t panels;
+    for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel += panels) {
+        panels = least(panels_at_once(s, panel), strip->last_panel - panel);
         const int64_t first_block = strip->group * s->blocks + 2 * panel;
         for (int64_t outer = 0; outer < s->outer; outer += s->chunk) {
-            struct rt_mac m = start_mac(s, v, e, panel, outer, strip);
+            struct rt_mac m = start_mac(s, v, e, panel, panels, outer, strip);
             const bool last = outer + s->chunk >= s->outer;
             const int64_t passes = strip->images * calls;
             m.pixels = (size_t)width;
-            m.ahead = m.w + mac_weights(&m);
-            m.ahead_len = weights_ahead(s, m.ahead, mac_weights(&m)) / (size_t)passes;
+            look_ahead(s, &m, panels, last, passes);
             for (int64_t i = 0; i < passes; i++) {
                 const int64_t image = i / calls, row = i % calls;
                 const int64_t plane = (strip->image + image) * all_blocks + first_block;
