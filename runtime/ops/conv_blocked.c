@@ -37,6 +37,7 @@ struct state {
     size_t panel_floats; /* weights of a panel of two blocks */
     int64_t chunk;       /* of outer */
     bool flat;           /* pointwise: rows are stretches of FLAT_PIXELS pixels */
+    bool thinned;        /* pointwise with a stride: strips are copied without what it skips */
     bool padded;         /* strips are copied with padding around them */
     int64_t rows, row_pixels;
     int64_t strip_rows, strip_images; /* at most */
@@ -107,21 +108,23 @@ static void choose_strips(struct state *s, int64_t samples)
     if (s->flat) {
         s->rows = ceil_div(c->out[1] * c->out[2], FLAT_PIXELS);
         s->row_pixels = least(FLAT_PIXELS, c->out[1] * c->out[2]);
-        row_floats = s->outer * s->width * s->row_pixels;
-    } else {
-        row_floats = s->outer * s->width * padded_width(c) * c->stride[1];
     }
-    int64_t around = s->flat ? 0 : (rt_conv_extent(c, 1) - c->stride[1]) / c->stride[1];
+    row_floats = s->outer * s->width * s->row_pixels;
+    if (!s->flat && !s->thinned)
+        row_floats = s->outer * s->width * padded_width(c) * c->stride[1];
+    int64_t around = s->flat || s->thinned ? 0 : (rt_conv_extent(c, 1) - c->stride[1]) / c->stride[1];
     int64_t rows = STRIP_FLOATS / row_floats - around;
     rows = rows < 1 ? 1 : least(rows, s->rows);
     s->strip_rows = ceil_div(s->rows, ceil_div(s->rows, rows)); /* of even size */
     int64_t floats = s->outer * s->width * padded_width(c) * padded_rows(c, s->strip_rows);
+    if (s->thinned)
+        floats = row_floats * s->strip_rows;
     s->strip_images = 1;
     if (s->strip_rows == s->rows)
         s->strip_images = least(samples, 2 * STRIP_FLOATS / floats);
     if (s->strip_images < 1)
         s->strip_images = 1;
-    s->strip_floats = s->padded ? rt_align_up((size_t)(floats * s->strip_images)) : 0;
+    s->strip_floats = s->padded || s->thinned ? rt_align_up((size_t)(floats * s->strip_images)) : 0;
 }
 
 /* How many panels are done at once from this one on. A last one of one block is packed closer. */
@@ -189,6 +192,8 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     s->chunk = ceil_div(s->outer, ceil_div(s->outer, s->chunk));
     s->flat = rt_conv_taps(c) == 1 && c->stride[1] == 1 && c->stride[2] == 1 &&
               c->out[1] == c->in[1] && c->out[2] == c->in[2];
+    s->thinned = rt_conv_taps(c) == 1 && !s->flat && !plain && c->pad[1] == 0 && c->pad[2] == 0 &&
+                 padded_rows(c, c->out[1]) <= c->in[1] && padded_width(c) <= c->in[2];
     s->padded = c->pad[1] > 0 || c->pad[2] > 0 || padded_rows(c, c->out[1]) > c->in[1] ||
                 padded_width(c) > c->in[2];
     choose_strips(s, rt_dim_at(x->shape.dim[0], b->max_batch));
@@ -304,6 +309,27 @@ static struct view view_padded(const struct state *s, const float *x, int64_t im
                           (size_t)pitch };
 }
 
+/* The same as a copy in room of the pixels that a pointwise convolution's stride does not skip. */
+static struct view view_thinned(const struct state *s, const float *x, int64_t image,
+                                int64_t images, int64_t group, int64_t row, int64_t rows,
+                                float *room)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t width = s->width, plane = c->in[1] * c->in[2] * width;
+    const size_t pixel = (size_t)width * sizeof *room;
+    float *to = room;
+    for (int64_t i = 0; i < images * s->outer; i++) {
+        int64_t at = ((image + i / s->outer) * c->groups + group) * s->outer + i % s->outer;
+        for (int64_t r = row; r < row + rows; r++) {
+            const float *from = x + at * plane + r * c->stride[1] * c->in[2] * width;
+            for (int64_t p = 0; p < c->out[2]; p++, to += width)
+                memcpy(to, from + p * c->stride[2] * width, pixel);
+        }
+    }
+    const size_t pitch = (size_t)(c->out[2] * width), each = (size_t)rows * pitch;
+    return (struct view){ room, (size_t)s->outer * each, each, pitch };
+}
+
 /* A strip, and what of it this worker does. */
 struct strip {
     int64_t image, images, group, row, rows;
@@ -322,7 +348,7 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
     struct rt_mac m = {
         .blocks = (size_t)least(2 * panels, s->blocks - 2 * panel),
         .w_panel = s->panel_floats,
-        .x_pixel = (size_t)(c->stride[2] * s->width),
+        .x_pixel = (size_t)((s->thinned ? 1 : c->stride[2]) * s->width),
         .x_outer = v->outer,
         .x_kh = (size_t)c->dilation[1] * v->row,
         .x_kw = (size_t)(c->dilation[2] * s->width),
@@ -371,9 +397,10 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
     float *y = call->out[0].data;
     const float *residual = e->residual >= 0 ? call->in[e->residual].data : NULL;
     /* Rows of a pointwise convolution follow each other in memory: they are one. */
-    const int64_t calls = s->flat ? 1 : strip->rows;
+    const bool joined = s->flat || s->thinned;
+    const int64_t calls = joined ? 1 : strip->rows;
     int64_t width = s->row_pixels;
-    if (s->flat)
+    if (joined)
         width = least(strip->rows * s->row_pixels, pixels - strip->row * s->row_pixels);
     int64_t panels;
     for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel += panels) {
@@ -441,7 +468,10 @@ static void run_dense(const struct rt_call *call, const struct rt_worker *w)
         strip.image = unit / strips / s->c.groups * per_strip;
         strip.images = least(per_strip, images - strip.image);
         struct view v = view_input(s, x, strip.image, strip.group, strip.row);
-        if (s->padded)
+        if (s->thinned)
+            v = view_thinned(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
+                             room);
+        else if (s->padded)
             v = view_padded(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
                             room);
         run_strip(call, s, &strip, &v, &e);
