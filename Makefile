@@ -117,7 +117,7 @@ run: setup ## set up, build, serve the bundled model
 
 test: setup-test ## set up, build, run every test
 	@$(MAKE) --no-print-directory -j$$(nproc) all $(TEST_BIN)
-	@B=$(B) BIN=$(BIN) PYTHON=$(PYTHON) SKIP="$(SKIP)" tests/run.sh
+	@B=$(B) BIN=$(BIN) PYTHON=$(PYTHON) SKIP="$(SKIP)" MODE=$(MODE) CC=$(CC) tests/run.sh
 
 test-page: all $(PAGE_MODULES) ## drive the built-in page in a browser; screenshots in build/page
 	$(call install,$(PAGE_PACKAGES))

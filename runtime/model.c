@@ -315,7 +315,7 @@ enum rt_status rt_model_load_file(const char *path, const struct rt_options *opt
 {
     struct stat st;
     struct rt_options o = options != NULL ? *options : (struct rt_options){ 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody is to wait at a fifo */
     if (fd < 0)
         return rt_fail(err, errno == ENOENT ? RT_E_NOT_FOUND : RT_E_IO, "%s: %s", path,
                        strerror(errno));
@@ -325,7 +325,7 @@ enum rt_status rt_model_load_file(const char *path, const struct rt_options *opt
     if (folder == NULL)
         s = rt_fail(err, RT_E_NOMEM, "%s: out of memory", path);
     else if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        s = rt_fail(err, RT_E_IO, "%s: is not a file", path);
+        s = rt_fail(err, RT_E_IO, "%s: is not a regular file", path);
     else if (st.st_size == 0)
         s = rt_fail(err, RT_E_INVALID, "%s: the file is empty", path);
     if (s == RT_OK) {

@@ -72,6 +72,9 @@ static enum rt_status input_shape(const struct sv_bench_options *o, const struct
     for (int d = 0; d < out->rank; d++) {
         if (d == 0 && rt_model_max_batch(m) > 0)
             out->dim[d] = batch;
+        else if (found && out->dim[d] >= 0 && given.dim[d] != out->dim[d])
+            return rt_fail(err, RT_E_INVALID, "--shape: input %s is %s, its dimension %d is not %lld",
+                           io->name, rt_shape_text(&io->shape, text), d, (long long)given.dim[d]);
         else if (out->dim[d] < 0 && found)
             out->dim[d] = given.dim[d];
         else if (out->dim[d] < 0)

@@ -291,7 +291,7 @@ static enum rt_status check_model(const struct sv_model *m, struct rt_error *err
     if (m->n_in != 1 || m->n_out < 1)
         return rt_fail(err, RT_E_UNSUPPORTED, "%s: takes %d inputs, not just a picture", m->path,
                        m->n_in);
-    if (m->max_batch == 0 && io->shape.rank == 4 && io->shape.dim[0] != 1)
+    if (m->max_batch == 0 && io->shape.rank == 4 && io->shape.dim[0] > 1)
         return rt_fail(err, RT_E_UNSUPPORTED, "%s: takes exactly %lld pictures a run", m->path,
                        (long long)io->shape.dim[0]);
     return RT_OK;

@@ -61,7 +61,7 @@ static enum rt_status read_all(int fd, const char *path, size_t guess, size_t li
 enum rt_status sv_file_read(const char *path, size_t limit, void **bytes, size_t *len,
                             struct rt_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody is to wait at a fifo */
     if (fd < 0)
         return fail_errno(path, err);
     struct stat st;
@@ -70,6 +70,8 @@ enum rt_status sv_file_read(const char *path, size_t limit, void **bytes, size_t
         s = fail_errno(path, err);
     else if (S_ISDIR(st.st_mode))
         s = rt_fail(err, RT_E_INVALID, "%s: is a folder, not a file", path);
+    else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
+        s = rt_fail(err, RT_E_INVALID, "%s: is not a regular file", path);
     else if (limit != 0 && st.st_size > 0 && (uint64_t)st.st_size > limit)
         s = rt_fail(err, RT_E_LIMIT, "%s: %lld bytes, more than the %zu that are read", path,
                     (long long)st.st_size, limit);
@@ -110,6 +112,12 @@ bool sv_is_file(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+}
+
+bool sv_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
 }
 
 static int by_version(const void *a, const void *b)

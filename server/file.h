@@ -18,6 +18,7 @@ enum rt_status sv_file_write(const char *path, const void *bytes, size_t len, st
 
 bool sv_is_folder(const char *path); /* a link to one counts; false when there is nothing */
 bool sv_is_file(const char *path);   /* there is something that is no folder */
+bool sv_exists(const char *path);    /* there is something, if only a link to nothing */
 
 /* The names in a folder, sorted so that "v2" stands before "v10", without those that begin with a
  * dot. Reset it in any case, also after a failure. */

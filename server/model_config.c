@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,7 +328,11 @@ static enum rt_status height(const struct sv_place *at, json_t *v, struct sv_mod
 static enum rt_status scale(const struct sv_place *at, json_t *v, struct sv_model_config *c)
 {
     c->input.has_scale = true;
-    return sv_read_float(at, v, &c->input.scale);
+    enum rt_status s = sv_read_float(at, v, &c->input.scale);
+    if (s == RT_OK && c->input.scale == 0)
+        s = rt_fail(at->err, RT_E_INVALID, "%s: %s: must not be 0, pixels are multiplied by it",
+                    at->file, at->field);
+    return s;
 }
 
 static enum rt_status mean(const struct sv_place *at, json_t *v, struct sv_model_config *c)
@@ -339,7 +344,7 @@ static enum rt_status std_dev(const struct sv_place *at, json_t *v, struct sv_mo
 {
     enum rt_status s = read_channels(at, v, c->input.std, &c->input.n_std);
     for (int i = 0; i < c->input.n_std && s == RT_OK; i++)
-        if (c->input.std[i] == 0)
+        if (!isnormal(c->input.std[i]))
             s = rt_fail(at->err, RT_E_INVALID, "%s: %s: must not be 0, pixels are divided by it",
                         at->file, at->field);
     return s;

@@ -53,6 +53,15 @@ static void insert(struct sv_class c, int k, struct sv_class *best, int *n)
     *n += *n < k;
 }
 
+/* Whether one dimension holds all the classes. */
+static bool is_row(const struct rt_shape *shape, int64_t classes)
+{
+    for (int d = 0; d < shape->rank; d++)
+        if (shape->dim[d] == classes)
+            return true;
+    return classes == 1;
+}
+
 enum rt_status sv_scores_top(const struct rt_tensor *output, int64_t row, int64_t n_rows,
                              enum sv_scores scores, bool is_probability, int k,
                              struct sv_class *best, int *n, struct rt_error *err)
@@ -62,6 +71,10 @@ enum rt_status sv_scores_top(const struct rt_tensor *output, int64_t row, int64_
     if (classes == 0 || classes * n_rows != all)
         return rt_fail(err, RT_E_UNSUPPORTED, "an output of %s holds no classes for %lld samples",
                        rt_shape_text(&output->shape, text), (long long)n_rows);
+    if (!is_row(&output->shape, classes))
+        return rt_fail(err, RT_E_UNSUPPORTED,
+                       "this model is no classifier: its output of %s is not one number a class",
+                       rt_shape_text(&output->shape, text));
     float *x = rt_alloc_array((size_t)classes, sizeof *x);
     if (x == NULL)
         return rt_fail_nomem(err, (size_t)classes * sizeof *x);

@@ -50,7 +50,8 @@ static enum rt_status clean(const char *path, char out[PATH_MAX], struct rt_erro
     return RT_OK;
 }
 
-/* folder/name if that is a file, else NULL (out of memory: too, with *s set). */
+/* folder/name if there is such a thing, else NULL (out of memory: too, with *s set). That it cannot
+ * be read is said by who reads it. */
 static char *existing(const char *folder, const char *name, enum rt_status *s, struct rt_error *err)
 {
     if (*s != RT_OK || folder == NULL)
@@ -60,7 +61,7 @@ static char *existing(const char *folder, const char *name, enum rt_status *s, s
         *s = no_memory(err);
         return NULL;
     }
-    if (sv_is_file(path))
+    if (sv_exists(path))
         return path;
     rt_free(path);
     return NULL;

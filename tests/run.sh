@@ -1,10 +1,11 @@
 #!/bin/sh
 # Runs every test of one build and sums them up. B: its folder, BIN: its convd, PYTHON: which one,
-# SKIP: suites to leave out ("check_kernels torchvision").
+# MODE and CC: what it was made with, SKIP: suites to leave out ("check_kernels torchvision").
 # Each suite's own output goes to $B/log/<suite>.txt and is shown when the suite fails.
 cd "$(dirname "$0")/.." || exit 1
-: "${B:=build/release}" "${BIN:=build/convd}" "${PYTHON:=/usr/bin/python3}" "${SKIP:=}"
-export B BIN PYTHON CONVD_BINARY="$BIN"
+: "${B:=build/release}" "${BIN:=build/convd}" "${PYTHON:=/usr/bin/python3}" "${SKIP:=}" \
+    "${MODE:=release}" "${CC:=gcc}"
+export B BIN MODE CC PYTHON CONVD_BINARY="$BIN"
 mkdir -p "$B/log"
 passed=0
 failed=0

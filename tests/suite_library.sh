@@ -3,14 +3,14 @@
 # and run; manual and completions are what their programs take.
 set -eu
 cd "$(dirname "$0")/.."
-: "${B:=build/release}"
-case $B in
-*asan* | *tsan*) echo "a sanitized library needs its runtime: skipped" && exit 0 ;;
+: "${B:=build/release}" "${BIN:=build/convd}" "${MODE:=release}" "${CC:=gcc}"
+case $MODE in
+asan | tsan) echo "a sanitized library needs its runtime: skipped" && exit 0 ;;
 esac
-stage=$PWD/$B/stage
-clang=$(case $B in *clang*) echo CC=clang ;; esac)
+stage=$(realpath "$B")/stage
 rm -rf "$stage"
-make -s install DESTDIR="$stage" PREFIX=/usr LIBDIR=/usr/lib MODE="$(basename "$B" | sed s/-clang//)" $clang
+MAKEFLAGS='' make -s install DESTDIR="$stage" PREFIX=/usr LIBDIR=/usr/lib B="$B" BIN="$BIN" \
+    MODE="$MODE" CC="$CC"
 export PKG_CONFIG_PATH="$stage/usr/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$stage"
 
 cc -std=c11 -Wall -Wextra -Werror runtime/examples/run.c $(pkg-config --cflags --libs convd) \
@@ -20,7 +20,7 @@ LD_LIBRARY_PATH="$stage/usr/lib" "$stage/shared" models/fashion/model.onnx > "$s
 
 # Others' libraries are not below the folder.
 static=$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --libs libprotobuf-c)
-openmp=$(case $B in *clang*) echo -l:libomp.so.5 ;; *) echo -fopenmp ;; esac)
+openmp=$(case $CC in *clang*) echo -l:libomp.so.5 ;; *) echo -fopenmp ;; esac)
 cc -std=c11 runtime/examples/run.c $(pkg-config --cflags convd) "$stage/usr/lib/libconvd.a" $static \
     $openmp -pthread -lm -o "$stage/static"
 "$stage/static" models/fashion/model.onnx > "$stage/static.txt"

@@ -145,6 +145,8 @@ def test_no_model(command, tail, tmp_path):
     assert "nowhere.onnx" in error_of(command, "nowhere.onnx", *tail, status=1)
     assert "JPEG" in error_of(command, picture, *tail, status=1)
     assert "model" in error_of(command, tmp_path / "empty", *tail, status=1)
+    os.mkfifo(tmp_path / "fifo.onnx")
+    assert "regular file" in error_of(command, tmp_path / "fifo.onnx", *tail, status=1)
 
 
 def conv_reference(path, x):
@@ -351,6 +353,7 @@ def test_bench_free_sizes(data):
     convd("bench", path, "--seconds", "10ms", "--shape", "1x3x8x8")
     convd("bench", path, "--seconds", "10ms", "--shape", "x=1,3,8,8", "--batch", "2")
     assert "of 4 dimensions" in error_of("bench", path, "--shape", "8x8", status=1)
+    assert "dimension 1 is not 5" in error_of("bench", path, "--shape", "1x5x8x8", status=1)
 
 
 def test_predict(colours, tmp_path):

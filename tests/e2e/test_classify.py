@@ -127,6 +127,12 @@ def test_not_a_picture_model(server):
     assert "model 'pair' takes no pictures" in error_of(answer, 400)
 
 
+def test_not_a_classifier(server):
+    """What puts out a picture has no classes."""
+    answer = server.post("/v2/models/volume/classify", samples()[0].read_bytes())
+    assert "no classifier: its output of [1,3,224,224]" in error_of(answer, 400)
+
+
 def load_test_set():
     def idx(name, header):
         with gzip.open(DATASET / f"t10k-{name}-ubyte.gz") as f:
