@@ -15,7 +15,7 @@ static void help(void)
         printf("  " SV_NAME " %-11s%-33s%s\n", c->command->name, c->usage, c->what);
     puts("\n'" SV_NAME " COMMAND --help' tells more about each. To begin with:\n"
          "  " SV_NAME " serve model.onnx\n"
-         "  curl --data-binary @cat.jpg http://localhost:8000/v2/models/model/classify");
+         "  curl --data-binary @cat.jpg http://localhost:8000/classify");
 }
 
 /* One line that says what the user may have meant. */

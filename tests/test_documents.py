@@ -1,6 +1,7 @@
 """What the documents tell a reader to do works: every command of their ```sh blocks is run, and
 every JSON and Python block is what it says."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -50,9 +51,18 @@ def place(tmp_path_factory):
     return folder
 
 
+@contextlib.contextmanager
+def inside(folder):
+    before = os.getcwd()
+    os.chdir(folder)
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(scope="module")
 def running(place):
-    s = serving.Server(ROOT / "models" / "fashion", place / "model.onnx", "--model-control")
+    with inside(place):  # where model.onnx is a model called model
+        s = serving.Server("models/fashion", "model.onnx", "--model-control")
     yield s
     assert s.stop() == 0
 
@@ -68,9 +78,9 @@ def test_commands(block, place, running):
                     assert re.search(rf"^{target}:", text, re.M), line
             continue
         if " serve " in line and "--print-config" not in line:
-            paths = line.split(" serve ")[1].split()
-            s = serving.Server(*[place / p if (place / p).exists() else p for p in paths
-                                 if not p.isdigit() and p != "--port"])
+            words = re.sub(r"--port \d+", "", line).split(" serve ")[1].split()
+            with inside(place):
+                s = serving.Server(*words)
             assert s.stop() == 0
             continue
         line = line.replace("http://localhost:8000", running.url)

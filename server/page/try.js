@@ -13,22 +13,24 @@ let model = "", running = 0;
 
 // How the time of a request is divided, in the order of the bar's colours.
 const PARTS = [["decode", "decoding"], ["queue", "waiting"], ["compute", "computing"],
-               ["rest", "network and browser"]];
+               ["rest", "the rest"]];
 
+// times: what the server says; spent: what the browser saw. Both in milliseconds.
 function timesOf(times, spent) {
     const known = (times.decode || 0) + (times.queue || 0) + (times.compute || 0);
-    const all = { ...times, rest: Math.max(0, spent - known) };
+    const total = Math.max(times.total || 0, known) || 1;
+    const all = { ...times, rest: total - known };
     const bar = make("div", { class: "split", "aria-hidden": "true" });
     const words = make("div");
     PARTS.forEach(([name, text], i) => {
         const part = make("i", { class: `s${i}` });
-        part.style.width = `${(all[name] || 0) / spent * 100}%`;
+        part.style.width = `${(all[name] || 0) / total * 100}%`;
         bar.append(part);
         words.append(make("span", { class: "part" },
                           make("i", { class: `key s${i}`, "aria-hidden": "true" }),
                           `${text} ${(all[name] || 0).toFixed(2)}`), " ");
     });
-    words.append(`of ${spent.toFixed(1)} ms`);
+    words.append(`of ${total.toFixed(1)} ms in the server, ${spent.toFixed(0)} ms with the way`);
     return make("div", { class: "times" }, bar, words);
 }
 
@@ -102,7 +104,7 @@ export function add(files) {
         const url = URL.createObjectURL(file);
         const entry = { file, state: "waiting", retry: RETRY_FIRST, url,
                         answer: make("div", { class: "answer" }), times: make("div", { class: "times" }) };
-        const image = make("img", { src: url, alt: "", onerror: () => image.removeAttribute("src") });
+        const image = make("img", { src: url, alt: "", onerror: () => image.classList.add("none") });
         entry.element = make("li", { class: "card result" }, make("h3", { title: file.name }, file.name),
                              image, entry.answer, entry.times);
         entries.push(entry);
