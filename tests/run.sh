@@ -18,7 +18,7 @@ suite() {
     case " $SKIP " in *" $name "*) return ;; esac
     log=$B/log/$name.txt
     printf '%-28s' "$name"
-    "$@" >"$log" 2>&1
+    timeout 1800 "$@" >"$log" 2>&1 # a test that hangs fails
     status=$?
     ok=$(grep -oE '[0-9]+ passed|PASSED *\] *[0-9]+ test' "$log" | tail -1 | grep -oE '[0-9]+')
     bad=$(grep -oE '[0-9]+ failed|FAILED *\] *[0-9]+ test' "$log" | tail -1 | grep -oE '[0-9]+')

@@ -55,14 +55,32 @@ static inline void put_string(struct bytes *b, int field, const char *s)
     put_bytes(b, field, s, strlen(s));
 }
 
-/* One input "name" and the output "name_out" that op makes of it. Dimension 0 is free when it is
- * -1, and then counts samples. */
+/* One input "name" and the output "name_out" that op makes of it: of the same shape, or with Flatten
+ * a sample in a row. Dimension 0 is free when it is -1, and then counts samples. */
 struct chain {
     const char *name, *op;
     enum rt_dtype dtype;
     int rank;
     int64_t dim[4];
 };
+
+static inline int chain_axis(const struct chain *c)
+{
+    return c->dim[0] < 0 ? 1 : 0;
+}
+
+static inline struct chain chain_output(const struct chain *c)
+{
+    struct chain y = *c;
+    if (strcmp(c->op, "Flatten") != 0)
+        return y;
+    y.rank = 2;
+    y.dim[0] = c->dim[0] < 0 ? c->dim[0] : 1;
+    y.dim[1] = 1;
+    for (int i = chain_axis(c); i < c->rank; i++)
+        y.dim[1] *= c->dim[i];
+    return y;
+}
 
 static inline void put_value_info(struct bytes *graph, int field, const char *name,
                                   const struct chain *c)
@@ -95,6 +113,13 @@ static inline void make_model(struct bytes *model, const struct chain *chain, in
         put_string(&node, 1, chain[i].name);
         put_string(&node, 2, out);
         put_string(&node, 4, chain[i].op);
+        if (strcmp(chain[i].op, "Flatten") == 0) {
+            struct bytes axis = { .len = 0 };
+            put_string(&axis, 1, "axis");
+            put_int(&axis, 3, (uint64_t)chain_axis(&chain[i]));
+            put_int(&axis, 20, 2); /* an integer */
+            put_bytes(&node, 5, axis.p, axis.len);
+        }
         put_bytes(&graph, 1, node.p, node.len);
     }
     put_string(&graph, 2, "test");
@@ -102,7 +127,8 @@ static inline void make_model(struct bytes *model, const struct chain *chain, in
         char out[64];
         snprintf(out, sizeof out, "%s_out", chain[i].name);
         put_value_info(&graph, 11, chain[i].name, &chain[i]);
-        put_value_info(&graph, 12, out, &chain[i]);
+        const struct chain y = chain_output(&chain[i]);
+        put_value_info(&graph, 12, out, &y);
     }
     put_int(&opset, 2, 17);
     model->len = 0;

@@ -7,9 +7,11 @@ static struct serving serving;
 
 static const struct chain one = { "x", "Relu", RT_FLOAT, 2, { -1, 3 } };
 /* A picture's input, 4x4 RGB: classify is about the routes here, the answer is its 48 values. */
-static const struct chain picture = { "image", "Relu", RT_FLOAT, 4, { -1, 3, 4, 4 } };
-/* The same without a batch axis. */
-static const struct chain fixed = { "image", "Relu", RT_FLOAT, 3, { 3, 4, 4 } };
+static const struct chain picture = { "image", "Flatten", RT_FLOAT, 4, { -1, 3, 4, 4 } };
+/* The same without a batch axis, and one whose answer is a picture. */
+static const struct chain fixed = { "image", "Flatten", RT_FLOAT, 3, { 3, 4, 4 } };
+
+static const struct chain filter = { "image", "Relu", RT_FLOAT, 4, { -1, 3, 4, 4 } };
 
 static int start(void **state)
 {
@@ -19,6 +21,7 @@ static int start(void **state)
     serving_add(&serving, "one", &one, 1);
     serving_add(&serving, "fixed", &fixed, 1);
     serving_add(&serving, "a b%", &one, 1);
+    serving_add(&serving, "filter", &filter, 1);
     return 0;
 }
 
@@ -64,7 +67,7 @@ static const struct {
     { "GET", "/page/main.js", NULL, 200, "import" },
     { "GET", "/page/none.js", NULL, 404, "'none.js'" },
     { "GET", "/page/..%2Findex.html", NULL, 404, "no file" },
-    { "GET", "/v2/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\"]}" },
+    { "GET", "/v2/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\",\"filter\"]}" },
     { "GET", M "one", NULL, 200,
       "={\"name\":\"one\",\"versions\":[\"1\"],\"platform\":\"convd_onnx\",\"inputs\":[{\"name\":"
       "\"x\",\"datatype\":\"FP32\",\"shape\":[-1,3]}],\"outputs\":[{\"name\":\"x_out\","
@@ -89,7 +92,7 @@ static const struct {
       "\"datatype\":\"FP32\",\"shape\":[1,3],\"data\":[1.0,0.0,0.5]}]}" },
     { "POST", M "one/versions/1/infer", INFER, 200, "\"data\":[1.0,0.0,0.5]" },
     { "POST", M "one/infer/", INFER, 200, "\"data\":[1.0,0.0,0.5]" },
-    { "GET", "/v1/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\"]}" },
+    { "GET", "/v1/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\",\"filter\"]}" },
     { "GET", "/v1/models/one", NULL, 200,
       "={\"name\":\"one\",\"ready\":true,\"model_version_status\":[{\"version\":\"1\",\"state\":"
       "\"AVAILABLE\",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}]}" },
@@ -295,6 +298,13 @@ static void test_classify(void **state)
     (void)state;
     static const char *const query[] = { "top", "2", NULL };
     static const char *const model[] = { "picture", "fixed" };
+    struct call refused = { .query = query };
+    call(&serving, &refused, "POST", M "filter/classify", red_png, sizeof red_png);
+    char *why = body_of(&refused);
+    assert_int_equal(call_status(&refused), 501);
+    assert_non_null(strstr(why, "no classifier: its output of [1,3,4,4]"));
+    free(why);
+    call_end(&refused);
     for (int i = 0; i < 2; i++) {
         char path[64], wanted[128];
         snprintf(path, sizeof path, M "%s/classify", model[i]);
