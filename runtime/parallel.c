@@ -18,6 +18,7 @@ struct rt_barrier {
     atomic_int arrived;
     atomic_uint round; /* the futex: moves on when all have arrived */
     atomic_int asleep;
+    atomic_llong claimed; /* items since the last round that workers have taken */
 };
 
 static void futex(atomic_uint *word, int op, unsigned value)
@@ -42,6 +43,7 @@ void rt_worker_barrier(const struct rt_worker *w)
     unsigned round = atomic_load(&b->round);
     if (atomic_fetch_add(&b->arrived, 1) + 1 == w->count) {
         atomic_store(&b->arrived, 0);
+        atomic_store(&b->claimed, 0);
         atomic_fetch_add(&b->round, 1);
         if (atomic_load(&b->asleep) > 0)
             futex(&b->round, FUTEX_WAKE, INT_MAX);
@@ -67,6 +69,29 @@ void rt_worker_share(const struct rt_worker *w, int64_t n, int64_t grain, int64_
     int64_t last = first + each + (w->id < more ? 1 : 0);
     *begin = first * grain < n ? first * grain : n;
     *end = last * grain < n ? last * grain : n;
+}
+
+bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
+                     int64_t *end)
+{
+    if (w->count == 1) {
+        *begin = *end;
+        *end = n;
+        return *begin < n;
+    }
+    atomic_llong *claimed = &w->barrier->claimed;
+    long long at = atomic_load(claimed), next;
+    do {
+        if (at >= n)
+            return false;
+        /* Half of an even share of what is left. */
+        const int64_t grains = (n - at) / (2 * w->count * grain);
+        next = at + (grains > 1 ? grains : 1) * grain;
+        next = next < n ? next : n;
+    } while (!atomic_compare_exchange_weak(claimed, &at, next));
+    *begin = at;
+    *end = next;
+    return true;
 }
 
 void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), void *ctx)

@@ -3,6 +3,7 @@
 #ifndef RUNTIME_PARALLEL_H
 #define RUNTIME_PARALLEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One thread's place in the team. A team of one needs no barriers and has none. */
@@ -23,6 +24,13 @@ void rt_worker_barrier(const struct rt_worker *w);
 /* This worker's share of items 0..n-1, as *begin..*end-1: contiguous, in order, sizes that differ
  * by at most one times grain. Items within a run of grain stay together. */
 void rt_worker_share(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
+                     int64_t *end);
+
+/* Takes some of items 0..n-1 that no worker has taken since the team's last barrier, as
+ * *begin..*end-1: in order, in runs of a multiple of grain that grow shorter towards the end, so
+ * that a worker that was held up is not waited for long. *begin and *end are 0 before a worker's
+ * first call. False: there are none left. One loop of claims at a time between two barriers. */
+bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
                      int64_t *end);
 
 #endif

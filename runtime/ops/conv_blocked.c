@@ -431,42 +431,41 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
     }
 }
 
-/* Strips smaller than planned where the team would not find enough to do. */
-static void cut_strips(const struct state *s, int64_t images, int team, int64_t *strip_images,
-                       int64_t *strip_rows)
+/* What a strip has of images and rows. */
+struct cut {
+    int64_t images, rows;
+};
+
+/* As planned, or less where the team would not find enough to do. */
+static struct cut cut_strips(const struct state *s, int64_t images, int team)
 {
     const int64_t enough = team == 1 ? 1 : 8 * (int64_t)team;
     const int64_t each = s->c.groups * s->panels;
-    *strip_images = least(s->strip_images, images > 0 ? images : 1);
-    *strip_rows = s->strip_rows;
-    while (*strip_images > 1 && ceil_div(images, *strip_images) * each < enough)
-        *strip_images = ceil_div(*strip_images, 2);
-    while (*strip_rows > 1 && images * ceil_div(s->rows, *strip_rows) * each < enough)
-        *strip_rows = ceil_div(*strip_rows, 2);
+    struct cut cut = { least(s->strip_images, images > 0 ? images : 1), s->strip_rows };
+    while (cut.images > 1 && ceil_div(images, cut.images) * each < enough)
+        cut.images = ceil_div(cut.images, 2);
+    while (cut.rows > 1 && images * ceil_div(s->rows, cut.rows) * each < enough)
+        cut.rows = ceil_div(cut.rows, 2);
+    return cut;
 }
 
-static void run_dense(const struct rt_call *call, const struct rt_worker *w)
+/* Items item .. end - 1: panels of strips, strip by strip. */
+static void run_items(const struct rt_call *call, const struct state *s, const struct cut *cut,
+                      int64_t item, int64_t end, float *room)
 {
-    const struct state *s = call->node->state;
     const struct rt_epilogue e = rt_epilogue_of(call->node);
     const float *x = call->in[RT_CONV_X].data;
     const int64_t images = call->in[RT_CONV_X].shape.dim[0];
-    int64_t per_strip, strip_rows;
-    cut_strips(s, images, w->count, &per_strip, &strip_rows);
-    const int64_t strips = ceil_div(s->rows, strip_rows);
-    const int64_t items = ceil_div(images, per_strip) * s->c.groups * strips * s->panels;
-    float *room = (float *)call->scratch + (size_t)w->id * s->strip_floats;
-    int64_t item, end;
-    rt_worker_share(w, items, 1, &item, &end);
+    const int64_t strips = ceil_div(s->rows, cut->rows);
     while (item < end) {
         int64_t unit = item / s->panels;
         struct strip strip = { .first_panel = item % s->panels };
         strip.last_panel = least(s->panels, strip.first_panel + end - item);
-        strip.row = unit % strips * strip_rows;
-        strip.rows = least(strip_rows, s->rows - strip.row);
+        strip.row = unit % strips * cut->rows;
+        strip.rows = least(cut->rows, s->rows - strip.row);
         strip.group = unit / strips % s->c.groups;
-        strip.image = unit / strips / s->c.groups * per_strip;
-        strip.images = least(per_strip, images - strip.image);
+        strip.image = unit / strips / s->c.groups * cut->images;
+        strip.images = least(cut->images, images - strip.image);
         struct view v = view_input(s, x, strip.image, strip.group, strip.row);
         if (s->thinned)
             v = view_thinned(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
@@ -477,6 +476,19 @@ static void run_dense(const struct rt_call *call, const struct rt_worker *w)
         run_strip(call, s, &strip, &v, &e);
         item += strip.last_panel - strip.first_panel;
     }
+}
+
+static void run_dense(const struct rt_call *call, const struct rt_worker *w)
+{
+    const struct state *s = call->node->state;
+    const int64_t images = call->in[RT_CONV_X].shape.dim[0];
+    const struct cut cut = cut_strips(s, images, w->count);
+    const int64_t items = ceil_div(images, cut.images) * s->c.groups *
+                          ceil_div(s->rows, cut.rows) * s->panels;
+    float *room = (float *)call->scratch + (size_t)w->id * s->strip_floats;
+    int64_t item = 0, end = 0;
+    while (rt_worker_claim(w, items, panels_at_once(s, 0), &item, &end))
+        run_items(call, s, &cut, item, end, room);
 }
 
 static void run(const struct rt_call *call, const struct rt_worker *w)

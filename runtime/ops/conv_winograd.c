@@ -315,21 +315,23 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
     }
 }
 
-/* A worker on its own: its share of the tiles, as many at a time as there is room for. */
+/* Each worker on its own: takes tiles, as many at a time as there is room for. */
 static void run_apart(const struct rt_call *call, const struct rt_winograd *s,
                       const struct rt_epilogue *e, int64_t tiles, const struct rt_worker *w)
 {
     float *room = (float *)call->scratch + (size_t)w->id * (s->v_floats + s->z_floats);
-    int64_t first, end;
-    rt_worker_share(w, tiles, 1, &first, &end);
-    const int64_t parts = most(1, ceil_div(end - first, s->tiles));
-    const int64_t each = whole_rows(ceil_div(end - first, parts));
-    for (; first < end; first += each) {
-        const int64_t next = least(end, first + each);
-        const struct view v = view_at(s, room, first, next - first);
-        for (int64_t o = 0; o < s->outer; o++)
-            transform(call, s, &v, o, first, next);
-        multiply(call, s, &v, e, first, next, 0, s->panels, room + s->v_floats);
+    /* Parts of even size, a number of them that the team can share evenly. */
+    const int64_t rounds = most(1, ceil_div(tiles, s->tiles * w->count));
+    const int64_t each = whole_rows(ceil_div(tiles, rounds * w->count));
+    int64_t begin = 0, end = 0;
+    while (rt_worker_claim(w, tiles, each, &begin, &end)) {
+        for (int64_t first = begin; first < end; first += each) {
+            const int64_t next = least(end, first + each);
+            const struct view v = view_at(s, room, first, next - first);
+            for (int64_t o = 0; o < s->outer; o++)
+                transform(call, s, &v, o, first, next);
+            multiply(call, s, &v, e, first, next, 0, s->panels, room + s->v_floats);
+        }
     }
 }
 
