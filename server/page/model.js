@@ -111,7 +111,7 @@ function showBatchnorms() {
                                "What became of it", "Running mean", "Running variance",
                                "Folded scale", "Statistics"], true)),
         make("tbody", {}, ...list.map((b) => row([
-            named(b.placement.replaceAll("->", "→").replace("BatchNormalization", "norm"), b.name),
+            named(b.placement.replaceAll("->", "→").replaceAll("BatchNormalization", "norm"), b.name),
             right(String(b.channels)), fateOf(b), graph(b, "mean", 0, "Running mean"),
             graph(b, "variance", 1, "Running variance"),
             graph(b, "folded_scale", 2, "Folded scale"), healthOf(b)])))]));
