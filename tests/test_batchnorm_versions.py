@@ -62,7 +62,7 @@ def test_training_mode_normalises_by_the_batch(version, tmp_path):
 
 @pytest.mark.parametrize("version", TRAINING)
 def test_training_mode_is_not_served(version, tmp_path):
-    """With config.json's allow_batch_statistics it is: tests/e2e."""
+    """With config.json's allow_batch_statistics it is: tests/e2e/test_batch_statistics.py."""
     opset, attributes = TRAINING[version]
     _, y, path = save_training(tmp_path / "model.onnx", opset, **attributes)
     error = convd("serve", path, "--port", 0, status=1).stderr

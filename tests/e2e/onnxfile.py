@@ -31,6 +31,11 @@ def value_info(name, elem_type, shape):
     return _bytes(1, name) + _bytes(2, _bytes(1, _int(1, elem_type) + _bytes(2, dims)))
 
 
+def integer(name, value):
+    """An attribute that is an integer."""
+    return _bytes(1, name) + _int(3, value) + _int(20, 2)
+
+
 def ints(name, *values):
     """An attribute that is a list of integers."""
     return _bytes(1, name) + b"".join(_int(8, v) for v in values) + _int(20, 7)
