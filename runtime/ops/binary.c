@@ -384,8 +384,9 @@ static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
 #define COMMON(x, version, most, more)                                                             \
     .name = #x, .since = version, .min_in = (most) < 0 ? 1 : 2, .max_in = most, .min_out = 1,      \
     .max_out = 1, .traits = RT_OP_INPLACE | (more), .infer = infer
-#define BINARY(x, version)                                                                         \
-    const struct rt_op rt_op_##x = { COMMON(x, version, 2, 0), .prepare = prepare, .run = run };
+#define BINARY_WITH(x, version, more)                                                              \
+    const struct rt_op rt_op_##x = { COMMON(x, version, 2, more), .prepare = prepare, .run = run };
+#define BINARY(x, version) BINARY_WITH(x, version, 0)
 /* Those that make floats of floats have a blocked form and take part in fusion. */
 #define ARITHMETIC(x, version, most, more)                                                         \
     static const struct rt_op x##_blocked = { COMMON(x, version, most, more),                      \
@@ -398,9 +399,9 @@ static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
 
 ARITHMETIC(Add, 1, 2, RT_OP_DIMS)
 ARITHMETIC(Div, 1, 2, RT_OP_DIMS_OVER)
-ARITHMETIC(Max, 1, -1, 0)
+ARITHMETIC(Max, 1, -1, RT_OP_DIMS_ORDER)
 ARITHMETIC(Mean, 1, -1, 0)
-ARITHMETIC(Min, 1, -1, 0)
+ARITHMETIC(Min, 1, -1, RT_OP_DIMS_ORDER)
 ARITHMETIC(Mul, 1, 2, RT_OP_DIMS_ONE)
 ARITHMETIC(PRelu, 1, 2, 0)
 ARITHMETIC(Pow, 1, 2, 0)
@@ -411,12 +412,11 @@ BINARY(BitShift, 11)
 BINARY(BitwiseAnd, 18)
 BINARY(BitwiseOr, 18)
 BINARY(BitwiseXor, 18)
-const struct rt_op rt_op_Equal = { COMMON(Equal, 1, 2, RT_OP_DIMS_EQUAL), .prepare = prepare,
-                                   .run = run };
-BINARY(Greater, 1)
-BINARY(GreaterOrEqual, 12)
-BINARY(Less, 1)
-BINARY(LessOrEqual, 12)
-BINARY(Mod, 10)
+BINARY_WITH(Equal, 1, RT_OP_DIMS_COMPARE)
+BINARY_WITH(Greater, 1, RT_OP_DIMS_COMPARE)
+BINARY_WITH(GreaterOrEqual, 12, RT_OP_DIMS_COMPARE)
+BINARY_WITH(Less, 1, RT_OP_DIMS_COMPARE)
+BINARY_WITH(LessOrEqual, 12, RT_OP_DIMS_COMPARE)
+BINARY_WITH(Mod, 10, RT_OP_DIMS_OVER)
 BINARY(Or, 1)
 BINARY(Xor, 1)

@@ -169,8 +169,8 @@ static bool as_step(const struct rt_graph *g, const struct rt_node *n, struct rt
 }
 
 #define COMMON                                                                                     \
-    .name = "Clip", .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 1, .traits = RT_OP_INPLACE, \
-    .infer = infer
+    .name = "Clip", .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 1,                          \
+    .traits = RT_OP_INPLACE | RT_OP_DIMS_ORDER, .infer = infer
 
 static const struct rt_op blocked = { COMMON, .run = run_blocked };
 const struct rt_op rt_op_Clip = { COMMON,

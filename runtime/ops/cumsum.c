@@ -88,6 +88,7 @@ const struct rt_op rt_op_CumSum = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
+    .traits = RT_OP_DIMS,
     .infer = infer,
     .prepare = prepare,
     .run = run,

@@ -36,25 +36,64 @@ static bool quotient_keeps(int64_t a, int64_t b)
     return !rt_is_batched(a) || (b != 0 && a % RT_BATCH == 0 && a / RT_BATCH % b == 0);
 }
 
-/* Whether a and b are equal for every batch or for none: no batch is 0 or negative. */
-static bool equality_keeps(int64_t a, int64_t b)
+/* What a is when the batch is 1: numbers stand for a * N + c. */
+static int64_t at_one(int64_t a)
 {
-    if (rt_is_batched(a) == rt_is_batched(b))
-        return true;
-    return rt_is_batched(a) ? a > 0 && b <= 0 : b > 0 && a <= 0;
+    int64_t times = a / RT_BATCH, rest = a % RT_BATCH;
+    return rt_is_batched(rest) ? times + (rest > 0 ? 1 - (RT_BATCH - rest) : rest + RT_BATCH - 1)
+                               : times + rest;
 }
 
-/* Whether keeps() holds for any two elements of in[0] and in[1]. */
+/* Whether a - b has the sign that it seems to have for every batch from 1 on; at 1 it may be 0. */
+static bool order_keeps(int64_t a, int64_t b)
+{
+    int64_t d;
+    if (__builtin_sub_overflow(a, b, &d))
+        return false;
+    return !rt_is_batched(d) || (d > 0 ? at_one(d) >= 0 : at_one(d) <= 0);
+}
+
+/* The same without exception, so that no comparison changes its answer. */
+static bool comparison_keeps(int64_t a, int64_t b)
+{
+    int64_t d;
+    return order_keeps(a, b) && !__builtin_sub_overflow(a, b, &d) &&
+           (!rt_is_batched(d) || at_one(d) != 0);
+}
+
+/* Whether keeps() holds for the elements of values a and b that broadcasting brings together. */
+static bool pair_keeps(const struct rt_node *n, const struct rt_value *a, const struct rt_value *b,
+                       bool (*keeps)(int64_t a, int64_t b))
+{
+    struct rt_shape joined;
+    int64_t count, step_a[RT_MAX_RANK], step_b[RT_MAX_RANK];
+    if (a->dtype != RT_INT64 || b->dtype != RT_INT64 || rt_attr(n, "axis") != NULL ||
+        rt_broadcast(n, &a->shape, &b->shape, &joined, NULL) != RT_OK ||
+        !rt_shape_count(&joined, &count) || count > MAX_DIMS)
+        return false;
+    rt_broadcast_strides(&a->shape, &joined, step_a);
+    rt_broadcast_strides(&b->shape, &joined, step_b);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t rest = i, from_a = 0, from_b = 0;
+        for (int k = joined.rank - 1; k >= 0; k--) {
+            from_a += rest % joined.dim[k] * step_a[k];
+            from_b += rest % joined.dim[k] * step_b[k];
+            rest /= joined.dim[k];
+        }
+        if (!keeps(((const int64_t *)a->data)[from_a], ((const int64_t *)b->data)[from_b]))
+            return false;
+    }
+    return true;
+}
+
+/* The same for any two of the node's inputs. */
 static bool all_keep(const struct rt_graph *g, const struct rt_node *n,
                      bool (*keeps)(int64_t a, int64_t b))
 {
-    const struct rt_value *a = &g->value[n->in[0]], *b = &g->value[n->in[1]];
-    int64_t n_a = rt_shape_numel(&a->shape), n_b = rt_shape_numel(&b->shape);
-    if (a->dtype != RT_INT64 || b->dtype != RT_INT64 || n_a > MAX_DIMS || n_b > MAX_DIMS)
-        return false;
-    for (int64_t i = 0; i < n_a; i++)
-        for (int64_t k = 0; k < n_b; k++)
-            if (!keeps(((const int64_t *)a->data)[i], ((const int64_t *)b->data)[k]))
+    for (int i = 0; i < n->n_in; i++)
+        for (int k = i + 1; k < n->n_in; k++)
+            if (rt_has_in(n, i) && rt_has_in(n, k) &&
+                !pair_keeps(n, &g->value[n->in[i]], &g->value[n->in[k]], keeps))
                 return false;
     return true;
 }
@@ -72,26 +111,35 @@ static bool keeps_batch(const struct rt_graph *g, const struct rt_node *n)
         return true;
     if ((n->op->traits & RT_OP_DIMS_OVER) != 0)
         return all_keep(g, n, quotient_keeps);
-    if ((n->op->traits & RT_OP_DIMS_EQUAL) != 0)
-        return all_keep(g, n, equality_keeps);
+    if ((n->op->traits & RT_OP_DIMS_ORDER) != 0)
+        return all_keep(g, n, order_keeps);
+    if ((n->op->traits & RT_OP_DIMS_COMPARE) != 0)
+        return all_keep(g, n, comparison_keeps);
     if ((n->op->traits & RT_OP_DIMS_ONE) == 0)
         return false;
     return n->n_in > 1 ? inputs == 1 : elements == 1;
 }
 
-bool rt_can_eval(const struct rt_graph *g, const struct rt_node *n)
+static bool knows_inputs(const struct rt_graph *g, const struct rt_node *n)
 {
-    if ((n->op->traits & RT_OP_RANDOM) != 0)
-        return false;
     for (int k = 0; k < n->n_in; k++) {
         if (n->in[k] < 0)
             continue;
         const struct rt_value *v = &g->value[n->in[k]];
-        bool known = (n->op->traits & RT_OP_OF_SHAPE) != 0 ? v->inferred : v->constant;
-        if (!known)
+        if (!((n->op->traits & RT_OP_OF_SHAPE) != 0 ? v->inferred : v->constant))
             return false;
     }
-    return keeps_batch(g, n);
+    return true;
+}
+
+bool rt_can_eval(const struct rt_graph *g, const struct rt_node *n)
+{
+    return (n->op->traits & RT_OP_RANDOM) == 0 && knows_inputs(g, n) && keeps_batch(g, n);
+}
+
+bool rt_depends_on_batch(const struct rt_graph *g, const struct rt_node *n)
+{
+    return (n->op->traits & RT_OP_READS_SHAPE) == 0 && knows_inputs(g, n) && !keeps_batch(g, n);
 }
 
 struct team {

@@ -7,6 +7,9 @@
 
 /* True when every input of n that is there is constant and the operator may be folded. */
 bool rt_can_eval(const struct rt_graph *g, const struct rt_node *n);
+/* True when they are, but hold multiples of RT_BATCH of which the operator would not make what is
+ * right for every batch. */
+bool rt_depends_on_batch(const struct rt_graph *g, const struct rt_node *n);
 
 /* Infers, prepares and runs node i of g, whose inputs are constant, on threads workers, and makes
  * its outputs constants in the graph's arena. The node is dead afterwards. Refuses (RT_E_LIMIT)

@@ -142,6 +142,7 @@ const struct rt_op rt_op_GatherElements = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
+    .traits = RT_OP_DIMS,
     .infer = infer_elements,
     .run = run_elements,
 };
@@ -213,6 +214,7 @@ const struct rt_op rt_op_GatherND = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
+    .traits = RT_OP_DIMS,
     .infer = infer_nd,
     .run = run_nd,
 };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/ops/element.h"
+#include "runtime/ops/eval.h"
 #include "runtime/ops/move.h"
 
 enum reduction { REPLACE, ADD, MUL, MIN, MAX };
@@ -111,6 +112,9 @@ static enum rt_status infer_common(struct rt_graph *g, struct rt_node *n, struct
         s = rt_check_index(g, n, 1, err);
     if (s == RT_OK)
         s = rt_check_same_type(g, n, 0, 2, err);
+    /* Replacing and adding dimensions is right for every batch, the others may not be. */
+    if (s == RT_OK && r > ADD && (rt_holds_batch(g, n->in[0]) || rt_holds_batch(g, n->in[2])))
+        s = rt_node_fail(err, RT_E_UNSUPPORTED, n, "it computes with the number of samples");
     return s == RT_OK ? rt_infer_same(g, n, err) : s;
 }
 
@@ -161,7 +165,7 @@ static void run_elements(const struct rt_call *c, const struct rt_worker *w)
 #define SCATTER_ELEMENTS(op, first)                                                                \
     {                                                                                              \
         .name = op, .since = first, .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1,          \
-        .infer = infer_elements, .run = run_elements                                               \
+        .traits = RT_OP_DIMS, .infer = infer_elements, .run = run_elements                         \
     }
 
 const struct rt_op rt_op_ScatterElements = SCATTER_ELEMENTS("ScatterElements", 11);
@@ -222,6 +226,7 @@ const struct rt_op rt_op_ScatterND = {
     .max_in = 3,
     .min_out = 1,
     .max_out = 1,
+    .traits = RT_OP_DIMS,
     .infer = infer_nd,
     .run = run_nd,
 };

@@ -20,21 +20,22 @@ enum {
     RT_OP_VIEW = 1 << 1,     /* out[0] is in[0]'s bytes under another shape: there is no run() */
     RT_OP_INPLACE = 1 << 2,  /* out[0] may be the same memory as in[0], if types are of one size */
     RT_OP_RANDOM = 1 << 3,   /* never folded: gives another result each time */
-    RT_OP_BATCH_STATISTICS = 1 << 4, /* a sample's result depends on the other samples */
     RT_OP_READS_SHAPE = 1 << 5, /* its integer inputs may be multiples of RT_BATCH: infer reads them
                                    as dimensions, run() goes by the tensors' shapes, not by them */
     RT_OP_OF_SHAPE = 1 << 6, /* its result depends on its inputs' shapes alone: run() may find their
                                 data NULL */
     RT_OP_DIMS = 1 << 7,     /* linear on integers: with multiples of RT_BATCH among them the result
                                 is right for every batch, so it may be folded (Add, Gather ...) */
-    RT_OP_ROUNDS = 1 << 10, /* rounds reals to integers (QuantizeLinear): an input that lies between
-                               two of them may go either way in another implementation */
-    RT_OP_PROBABILITY = 1 << 9, /* its outputs are probabilities (Softmax, Sigmoid) */
     RT_OP_DIMS_ONE = 1 << 8, /* the same, if they are in one input only and, where the operator has
                                 but one, in one element (Mul, ReduceProd) */
-    RT_OP_DIMS_OVER = 1 << 11,  /* the same, if they are in in[0] only and in[1] divides them (Div) */
-    RT_OP_DIMS_EQUAL = 1 << 12, /* the same, if no batch makes in[0] and in[1] equal that are not so
-                                   for every batch */
+    RT_OP_PROBABILITY = 1 << 9, /* its outputs are probabilities (Softmax, Sigmoid) */
+    RT_OP_ROUNDS = 1 << 10, /* rounds reals to integers (QuantizeLinear): an input that lies between
+                               two of them may go either way in another implementation */
+    RT_OP_DIMS_OVER = 1 << 11,  /* the same as RT_OP_DIMS, if they are in in[0] only and in[1] divides
+                                   them (Div, Mod) */
+    RT_OP_DIMS_ORDER = 1 << 12, /* the same, if which input is the larger one does not depend on the
+                                   batch; they may be equal at 1 (Max, Clip) */
+    RT_OP_DIMS_COMPARE = 1 << 13, /* the same, if they are not equal at 1 either (Equal, Less) */
 };
 
 /* What run() gets: tensors with the sizes of this run. */

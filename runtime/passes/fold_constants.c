@@ -1,6 +1,7 @@
 /* Computes what can be known while compiling; infers the type and shape of the rest. */
 #include "runtime/inline.h"
 #include "runtime/ops/eval.h"
+#include "runtime/ops/op.h"
 #include "runtime/passes/pass.h"
 
 /* The result stays an operation of the run when it follows the batch or would only take up room:
@@ -55,6 +56,8 @@ enum rt_status rt_pass_fold_constants(struct rt_pass_run *r, int node, struct rt
             return s;
         r->changes++;
     }
+    if (rt_depends_on_batch(g, n))
+        return rt_node_fail(err, RT_E_UNSUPPORTED, n, "it computes with the number of samples");
     if (n->n_steps > 0 || !rt_can_eval(g, n) || !worth_folding(g, n))
         return RT_OK;
     r->changes++;
