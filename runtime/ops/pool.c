@@ -168,6 +168,29 @@ static struct rt_taps taps_at(const struct rt_pool *p, int axis, int64_t o)
 
 /* --- the operators ------------------------------------------------------------------------- */
 
+/* Whether some window lies in the padding alone: its maximum is nowhere. */
+static bool has_empty_window(const struct rt_pool *p)
+{
+    for (int i = 0; i < 3; i++)
+        for (int64_t o = 0; o < p->out[i]; o++)
+            if (taps_at(p, i, o).taps == 0)
+                return true;
+    return false;
+}
+
+/* Whether all who read Indices are MaxUnpools that take them for such. */
+static bool only_unpools(const struct rt_graph *g, const struct rt_node *n)
+{
+    const int indices = n->out[1];
+    bool only = !g->value[indices].is_output;
+    for (int i = 0; i < g->n_nodes && only; i++) {
+        const struct rt_node *reader = &g->node[i];
+        for (int k = 0; reader->op != NULL && k < reader->n_in && only; k++)
+            only = reader->in[k] != indices || (reader->op == &rt_op_MaxUnpool && k == 1);
+    }
+    return only;
+}
+
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
     const struct rt_value *x = rt_in(g, n, 0);
@@ -186,8 +209,9 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
         shape.dim[i] = p.out[i + 3 - shape.rank];
     s = rt_set_out(g, n, 0, dtype, &shape, err);
     if (s == RT_OK && rt_has_out(n, 1)) {
-        /* An index counts from the tensor's start: another batch would change it. */
-        if (rt_shape_batch_axis(&shape) >= 0)
+        /* An index counts from the tensor's start, so that it says which sample of a batch it is:
+         * only MaxUnpool makes of it what does not depend on that. */
+        if (rt_shape_batch_axis(&shape) >= 0 && (has_empty_window(&p) || !only_unpools(g, n)))
             return rt_node_fail(err, RT_E_UNSUPPORTED, n, "Indices count over the batch axis");
         s = rt_set_out(g, n, 1, RT_INT64, &shape, err);
     }

@@ -31,6 +31,17 @@ static enum rt_status pooled_from(const struct rt_node *n, const struct rt_shape
     return RT_OK;
 }
 
+/* Whether the indices are those of a MaxPool on tensors of the size that they count in here, so
+ * that each sample's lie in that sample. */
+static bool keeps_samples(const struct rt_graph *g, const struct rt_node *n,
+                          const struct rt_shape *pooled)
+{
+    const int producer = g->value[n->in[1]].producer;
+    if (producer < 0 || g->node[producer].op != &rt_op_MaxPool)
+        return false;
+    return rt_shape_equal(&g->value[g->node[producer].in[0]].shape, pooled);
+}
+
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
     const struct rt_value *x = rt_in(g, n, 0);
@@ -50,7 +61,7 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
         return s;
     if (!rt_shape_equal(&in, &rt_in(g, n, 1)->shape))
         return rt_node_fail(err, RT_E_INVALID, n, "input and indices differ in shape");
-    if (rt_shape_batch_axis(&in) >= 0)
+    if (rt_shape_batch_axis(&in) >= 0 && !keeps_samples(g, n, &y))
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "indices count over the batch axis");
     if (count >= 0 && count != y.rank)
         return rt_node_fail(err, RT_E_INVALID, n, "output_shape has %lld elements",
@@ -61,6 +72,9 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
                                 "output_shape is smaller than what was pooled");
         y.dim[i] = wanted[i];
     }
+    const int batch = rt_shape_batch_axis(&in);
+    if (batch >= 0 && y.dim[batch] != in.dim[batch])
+        return rt_node_fail(err, RT_E_UNSUPPORTED, n, "output_shape changes the batch");
     return rt_set_out(g, n, 0, dtype, &y, err);
 }
 
@@ -104,6 +118,7 @@ const struct rt_op rt_op_MaxUnpool = {
     .max_in = 3,
     .min_out = 1,
     .max_out = 1,
+    .traits = RT_OP_READS_SHAPE,
     .infer = infer,
     .run = run,
 };
