@@ -1,4 +1,4 @@
-"""Batch norm in training mode normalises by whatever shares the batch: not served unless asked for."""
+"""Batch norm in training mode normalises by whatever shares the batch: served if asked for only."""
 
 import json
 
@@ -26,7 +26,8 @@ def training():
 
 @pytest.fixture
 def folder(tmp_path):
-    for name, content in ("training", training()), ("relu", serving.one_node("Relu", ox.FLOAT, ["N", 3])):
+    models = {"training": training(), "relu": serving.one_node("Relu", ox.FLOAT, ["N", 3])}
+    for name, content in models.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.onnx").write_bytes(content)
     return tmp_path
