@@ -1,0 +1,3 @@
+#!/bin/sh
+# The tiny models against answers by the operators' definitions.
+exec "${BIN:=build/convd}" test models/tiny
