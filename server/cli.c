@@ -6,10 +6,12 @@
 #include "server/version.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *settings,
                   struct sv_arguments *rest, int *status)
@@ -84,13 +86,13 @@ static const char *known_as(const char *path)
         { "version https://git-lfs", 23, "a Git LFS pointer, not the file it stands for" },
     };
     unsigned char head[32] = { 0 };
-    FILE *f = fopen(path, "rb");
-    if (f == NULL)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
         return NULL;
-    size_t len = fread(head, 1, sizeof head, f);
-    fclose(f);
+    const ssize_t len = read(fd, head, sizeof head);
+    close(fd);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (len >= known[i].len && memcmp(head, known[i].magic, known[i].len) == 0)
+        if (len >= (ssize_t)known[i].len && memcmp(head, known[i].magic, known[i].len) == 0)
             return known[i].what;
     return NULL;
 }

@@ -13,8 +13,10 @@
 /* How many elements of value v are multiples of the batch rather than numbers. */
 static int64_t count_batched(const struct rt_graph *g, const struct rt_value *v)
 {
+    if (!g->batched || !v->constant || v->dtype != RT_INT64)
+        return 0;
     int64_t n = rt_shape_numel(&v->shape), count = 0;
-    if (!g->batched || !v->constant || v->dtype != RT_INT64 || n > MAX_DIMS)
+    if (n > MAX_DIMS)
         return 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t x = ((const int64_t *)v->data)[i];

@@ -158,7 +158,7 @@ def test_head(server):
 def test_hint(server):
     answer = server.get("/")
     assert answer.status_code == 200 and "/classify" in answer.text
-    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert answer.headers["Content-Type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("path", ["/v2", "/nothing", "/v2/models/none"])
