@@ -54,6 +54,7 @@ struct rt_value {
     const void *data; /* a constant's elements, else NULL. Lives in bulk memory or in the file's
                          bytes and never changes: other readers may share it */
     bool constant;    /* data counts; NULL data with constant set is an empty tensor */
+    bool wide;        /* the file has int32 here: it is int64 to hold multiples of RT_BATCH */
 };
 
 enum rt_attr_type {

@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from onnx import TensorProto
+
 from small_net import Net, convd
 
 LARGEST = np.iinfo("i8").max
@@ -13,6 +15,16 @@ LARGEST = np.iinfo("i8").max
 
 def ints(*values):
     return np.array(values, "i8")
+
+
+def to_int32(n, s):
+    return n("Cast", s, to=TensorProto.INT32)
+
+
+def in_32_bits(n, s, rest):
+    """The batch and the rest, as TensorFlow's exporters join them."""
+    first = n("Gather", to_int32(n, s), np.array([0], "i4"))
+    return n("Cast", n("Concat", first, rest, axis=0), to=TensorProto.INT64)
 
 
 # What a Reshape of x [N,4,2,2] is given, and where it leads at batch n.
@@ -32,6 +44,12 @@ FREE = {
                 lambda n: (n, 8, 2, 1)),
     "scatter elements": (lambda n, s: n("ScatterElements", s, ints(1, 3), ints(8, 1)),
                          lambda n: (n, 8, 2, 1)),
+    "32 bits": (lambda n, s: in_32_bits(n, s, np.array([16], "i4")), lambda n: (n, 16)),
+    "parts in 32 bits": (
+        lambda n, s: in_32_bits(n, s, n("Div", n(
+            "Mul", n("Slice", to_int32(n, s), ints(1), ints(4)), np.array([2, 1, 1], "i4")),
+            np.array([1, 2, 1], "i4"))),
+        lambda n: (n, 8, 1, 2)),
     "gather": (lambda n, s: n("Concat", n("GatherND", s, ints(0).reshape(1, 1)), ints(-1), axis=0),
                lambda n: (n, 16)),
     "gather elements": (lambda n, s: n("Concat", n("GatherElements", s, ints(0)), ints(-1), axis=0),

@@ -28,9 +28,15 @@ static enum rt_status infer_to(struct rt_graph *g, struct rt_node *n, enum rt_dt
                                struct rt_error *err)
 {
     /* Only 64 bits hold "so many times the batch". */
-    if (to != RT_INT64 && rt_holds_batch(g, n->in[0]))
+    const bool wide = to == RT_INT32 && rt_holds_batch(g, n->in[0]);
+    struct rt_value *y = rt_out(g, n, 0);
+    if (y == NULL)
+        return RT_OK;
+    const bool taken_for_32 = y->inferred && !y->wide;
+    if (to != RT_INT64 && rt_holds_batch(g, n->in[0]) && (!wide || taken_for_32))
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "it computes with the number of samples");
-    return rt_set_out(g, n, 0, to, &rt_in(g, n, 0)->shape, err);
+    y->wide = wide;
+    return rt_set_out(g, n, 0, wide ? RT_INT64 : to, &rt_in(g, n, 0)->shape, err);
 }
 
 static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_error *err)

@@ -51,15 +51,20 @@ enum rt_status rt_pass_fold_constants(struct rt_pass_run *r, int node, struct rt
     if (!has_inferred_inputs(g, n))
         return RT_OK; /* behind what has just been put in: next round */
     if (!is_inferred(g, n)) {
-        enum rt_status s = n->op->infer(g, n, err);
+        enum rt_status s = rt_widen_inputs(g, n, err);
+        if (s == RT_OK)
+            s = n->op->infer(g, n, err);
         if (s != RT_OK)
             return s;
         r->changes++;
     }
-    if (rt_depends_on_batch(g, n))
+    const bool folds = n->n_steps == 0 && rt_can_eval(g, n) && worth_folding(g, n);
+    const bool wide = rt_makes_wide(g, n);
+    if (rt_depends_on_batch(g, n) || (wide && !folds))
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "it computes with the number of samples");
-    if (n->n_steps > 0 || !rt_can_eval(g, n) || !worth_folding(g, n))
+    if (!folds)
         return RT_OK;
     r->changes++;
-    return rt_eval(g, node, r->threads, err);
+    enum rt_status s = rt_eval(g, node, r->threads, err);
+    return s == RT_OK && wide ? rt_narrow_outputs(g, n, err) : s;
 }

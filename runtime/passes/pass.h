@@ -21,6 +21,12 @@ typedef enum rt_status rt_pass(struct rt_pass_run *r, int node, struct rt_error 
 
 /* Infers the node's outputs or, when its inputs are constant, computes them. */
 rt_pass rt_pass_fold_constants;
+/* Its parts that have to do with dimensions of 32 bits (see rt_value.wide): constants that meet
+ * such become int64; whether the node's integers are such then; those of its outputs, which have
+ * been computed, that need no 64 bits become int32 again. */
+enum rt_status rt_widen_inputs(struct rt_graph *g, struct rt_node *n, struct rt_error *err);
+bool rt_makes_wide(const struct rt_graph *g, const struct rt_node *n);
+enum rt_status rt_narrow_outputs(struct rt_graph *g, const struct rt_node *n, struct rt_error *err);
 /* Drops nodes that hand their input through as it is. */
 rt_pass rt_pass_drop_identity;
 /* Replaces nodes by a simpler or better known operator of the same meaning. */
