@@ -5,6 +5,7 @@
 #include "server/clients.h"
 #include "server/clock.h"
 #include "server/compress.h"
+#include "server/head.h"
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/watch.h"
@@ -25,11 +26,12 @@ struct sv_http {
     struct sv_watch *watch;
     struct sv_clients *clients;
     int port;
-    atomic_bool closing;  /* quiesced */
-    atomic_bool stopping; /* nothing is dispatched any more */
-    atomic_int in_flight; /* exchanges that were dispatched */
-    atomic_int inside;    /* threads where stopping must not overtake them */
-    atomic_size_t held;   /* bytes of bodies */
+    atomic_bool closing;   /* quiesced */
+    _Atomic uint64_t stir; /* sv_now_ns() when, while closing, a client last did anything */
+    atomic_bool stopping;  /* nothing is dispatched any more */
+    atomic_int in_flight;  /* exchanges that were dispatched */
+    atomic_int inside;     /* threads where stopping must not overtake them */
+    atomic_size_t held;    /* bytes of bodies */
 };
 
 /* Up to this a body's declared length is allocated at once; beyond it memory follows what has
@@ -38,6 +40,9 @@ struct sv_http {
 /* Pieces that a body of unknown length may come in; beyond it each must have so many bytes. */
 #define PIECES_MAX 65536
 #define PIECE_MIN 1024
+/* Clients that keep their connections send the next request this soon; a draining server that has
+ * heard of none for so long has answered all. */
+#define CALM_NS (SV_NS_PER_SECOND / 4)
 /* Connections beyond the bound that are open for as long as it takes to refuse them: how many, and
  * how long each. */
 #define SURPLUS 128
@@ -79,9 +84,29 @@ static const char *find_header(const struct sv_request *req, const char *name)
     return MHD_lookup_connection_value(exchange_of(req)->connection, MHD_HEADER_KIND, name);
 }
 
-static const char *find_query(const struct sv_request *req, const char *name)
+/* Looks for value number i of a name. */
+struct query {
+    const char *name;
+    int i;
+    const char *value;
+};
+
+static enum MHD_Result match_query(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
 {
-    return MHD_lookup_connection_value(exchange_of(req)->connection, MHD_GET_ARGUMENT_KIND, name);
+    (void)kind;
+    struct query *q = cls;
+    if (strcmp(name, q->name) != 0 || q->i-- > 0)
+        return MHD_YES;
+    q->value = value != NULL ? value : "";
+    return MHD_NO;
+}
+
+static const char *find_query(const struct sv_request *req, const char *name, int i)
+{
+    struct query q = { .name = name, .i = i };
+    MHD_get_connection_values(exchange_of(req)->connection, MHD_GET_ARGUMENT_KIND, match_query, &q);
+    return q.value;
 }
 
 /* x may be gone once the connection is resumed; http stays while a thread is counted inside. */
@@ -131,7 +156,24 @@ static void allow(struct MHD_Connection *c, int seconds)
     if (client != NULL)
         atomic_store_explicit(&client->watched.deadline,
                               seconds > 0 ? sv_now_ns() + (uint64_t)seconds * SV_NS_PER_SECOND : 0,
-                              memory_order_relaxed);
+                              memory_order_release);
+}
+
+/* The peer may rest now; when it begins to send, the time for headers begins. */
+static void allow_rest(struct sv_http *h, struct MHD_Connection *c)
+{
+    struct sv_client *client = client_of(c);
+    if (client == NULL)
+        return;
+    atomic_store_explicit(&client->watched.resting, sv_now_ns(), memory_order_relaxed);
+    allow(c, h->options.idle_timeout + h->options.header_timeout);
+}
+
+/* Whoever drains waits for calm. */
+static void stir(struct sv_http *h)
+{
+    if (atomic_load_explicit(&h->closing, memory_order_relaxed))
+        atomic_store_explicit(&h->stir, sv_now_ns(), memory_order_relaxed);
 }
 
 static int socket_of(struct MHD_Connection *c)
@@ -196,14 +238,20 @@ static enum MHD_Result dispatch(struct exchange *x)
     return MHD_YES;
 }
 
-/* Not while stopping, as a suspended connection cannot be closed. */
+/* Nothing is dispatched while stopping, as a suspended connection cannot be closed. */
 static enum MHD_Result dispatch_unless_stopping(struct exchange *x)
 {
     struct sv_http *h = x->http;
     x->dispatched = true;
     atomic_fetch_add(&h->in_flight, 1);
     atomic_fetch_add(&h->inside, 1);
-    enum MHD_Result r = atomic_load(&h->stopping) ? MHD_NO : dispatch(x);
+    enum MHD_Result r;
+    if (atomic_load(&h->stopping)) {
+        sv_reply_status(&x->req.response, 503, "Server not ready: it is stopping");
+        r = answer(x);
+    } else {
+        r = dispatch(x);
+    }
     atomic_fetch_sub(&h->inside, 1);
     return r;
 }
@@ -308,10 +356,39 @@ static enum MHD_Result refuse_surplus(struct exchange *x, enum sv_surplus surplu
     return refuse(x);
 }
 
+static enum MHD_Result add_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
+    (void)kind;
+    sv_head_add(cls, name, value);
+    return MHD_YES;
+}
+
+static enum MHD_Result add_argument(void *cls, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    (void)kind;
+    struct sv_head *head = cls;
+    head->target_len += strlen(name) + (value != NULL ? strlen(value) : 0) + 2;
+    return MHD_YES;
+}
+
+static void read_head(struct MHD_Connection *c, const char *path, const char *version,
+                      struct sv_head *head)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    *head = (struct sv_head){ .http_1_0 = strcmp(version, "HTTP/1.0") == 0,
+                              .target_len = strlen(path),
+                              .len = info != NULL ? info->header_size : 0 };
+    MHD_get_connection_values(c, MHD_GET_ARGUMENT_KIND, add_argument, head);
+    MHD_get_connection_values(c, MHD_HEADER_KIND, add_header, head);
+}
+
 /* The headers are complete. A body that is declared too large is refused unread, as is a connection
- * that is one too many; *x is NULL when there is no memory even to say so. */
+ * that is one too many; *out is NULL when there is no memory even to say so. */
 static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const char *path,
-                             const char *method, struct exchange **out)
+                             const char *method, const char *version, struct exchange **out)
 {
     struct exchange *x = rt_zalloc(sizeof *x);
     if (x == NULL)
@@ -329,11 +406,14 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     const struct sv_client *client = client_of(c);
     if (client != NULL && client->surplus != SV_SURPLUS_NONE)
         return refuse_surplus(x, client->surplus);
+    struct sv_head head;
+    read_head(c, path, version, &head);
+    if (!sv_head_check(&head, &x->req.response))
+        return refuse(x);
     allow(c, h->options.body_timeout);
     x->body_limit = h->options.max_body;
-    const char *declared = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Length");
-    if (declared != NULL) {
-        unsigned long long len = strtoull(declared, NULL, 10); /* libmicrohttpd checked its form */
+    if (head.length != NULL) {
+        unsigned long long len = strtoull(head.length, NULL, 10); /* libmicrohttpd checked it */
         if (len > h->options.max_body) {
             reply_too_large(x);
             return refuse(x);
@@ -347,10 +427,10 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
                                  const char *method, const char *version, const char *data,
                                  size_t *len, void **con_cls)
 {
-    (void)version;
     struct exchange *x = *con_cls;
+    stir(cls);
     if (x == NULL) {
-        enum MHD_Result r = begin(cls, c, path, method, &x);
+        enum MHD_Result r = begin(cls, c, path, method, version, &x);
         *con_cls = x;
         return r;
     }
@@ -374,7 +454,8 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
         return;
     *con_cls = NULL;
     sv_watch_remove(h->watch, &x->watched);
-    allow(c, h->options.idle_timeout + h->options.header_timeout);
+    allow_rest(h, c);
+    stir(h);
     /* What is written to a peer that has closed seems to be sent, until it says that it is not. */
     x->req.sent = why == MHD_REQUEST_TERMINATED_COMPLETED_OK && !x->watched.told;
     if (h->options.completed != NULL)
@@ -412,12 +493,12 @@ static void on_connection(void *cls, struct MHD_Connection *c, void **context,
             return;
         sv_clients_enter(h->clients, client, address_of(c));
         /* One that is too many waits for its refusal a moment only. */
-        int patience = h->options.idle_timeout + h->options.header_timeout;
-        if (client->surplus != SV_SURPLUS_NONE)
-            patience = SURPLUS_SECONDS;
+        int patience =
+            client->surplus != SV_SURPLUS_NONE ? SURPLUS_SECONDS : h->options.header_timeout;
         client->watched.fd = socket_of(c);
         client->watched.patient = true;
         client->watched.gone = make_edge;
+        client->watched.patience_ns = (uint64_t)h->options.header_timeout * SV_NS_PER_SECOND;
         atomic_init(&client->watched.deadline, sv_now_ns() + (uint64_t)patience * SV_NS_PER_SECOND);
         sv_watch_add(h->watch, &client->watched);
     } else if (client != NULL) {
@@ -427,13 +508,18 @@ static void on_connection(void *cls, struct MHD_Connection *c, void **context,
     }
 }
 
-/* The request line is complete; the rest of the headers has to follow. What is returned becomes the
- * request's first *con_cls. */
+/* The request line is complete; the rest of the headers has to follow. The time for them has begun
+ * already, unless both came at once behind a rest. What is returned becomes the request's first
+ * *con_cls. */
 static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *c)
 {
     (void)uri;
-    const struct sv_http *h = cls;
-    allow(c, h->options.header_timeout);
+    struct sv_http *h = cls;
+    struct sv_client *client = client_of(c);
+    stir(h);
+    if (client != NULL &&
+        atomic_exchange_explicit(&client->watched.resting, 0, memory_order_relaxed) != 0)
+        allow(c, h->options.header_timeout);
     return NULL;
 }
 
@@ -552,6 +638,7 @@ int sv_http_connections(const struct sv_http *h)
 
 void sv_http_quiesce(struct sv_http *h)
 {
+    atomic_store(&h->stir, sv_now_ns());
     if (atomic_exchange(&h->closing, true))
         return;
     int fd = MHD_quiesce_daemon(h->daemon);
@@ -570,12 +657,19 @@ static void wait_outside(struct sv_http *h)
         nap();
 }
 
+static bool is_calm(const struct sv_http *h)
+{
+    if (sv_http_in_flight(h) > 0)
+        return false;
+    return sv_http_connections(h) == 0 || sv_now_ns() - atomic_load(&h->stir) >= CALM_NS;
+}
+
 bool sv_http_drain(struct sv_http *h, uint64_t timeout_ns)
 {
     uint64_t begun = sv_now_ns();
-    while (sv_http_in_flight(h) > 0 && sv_now_ns() - begun < timeout_ns)
+    while (!is_calm(h) && sv_now_ns() - begun < timeout_ns)
         nap();
-    return sv_http_in_flight(h) == 0;
+    return is_calm(h);
 }
 
 void sv_http_stop(struct sv_http *h)

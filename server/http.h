@@ -19,7 +19,8 @@ struct sv_http_options {
     int max_connections;      /* open at a time; 0: 4096. More get 503 */
     int max_connections_each; /* of one address; 0: no bound. More get 429 */
     int idle_timeout;         /* seconds a connection may rest without a byte moving; 0: 75 */
-    int header_timeout;       /* seconds that a request's headers may take to arrive; 0: 20 */
+    int header_timeout;       /* seconds that a request's headers may take to arrive, from its first
+                                 byte or, for a connection's first, from its opening; 0: 20 */
     int body_timeout;         /* likewise its body; 0: 300 */
     struct sv_tls *tls;       /* NULL: without. Must outlive the sv_http */
     /* Told when an answer is about to be sent: may add headers. NULL: nothing is to be added. */
@@ -44,7 +45,9 @@ size_t sv_http_body_bytes(const struct sv_http *h); /* held for bodies now */
 /* New connections are refused from here on. Open ones are served on, and closed after each
  * answer. */
 void sv_http_quiesce(struct sv_http *h);
-/* Waits until no request is in flight or timeout_ns have passed; whether none is. */
+/* After sv_http_quiesce(): waits until no request is in flight and none has come for a moment, in
+ * which clients that keep their connections would have sent their next and been told that it is the
+ * last; or until timeout_ns have passed. Whether it is so. */
 bool sv_http_drain(struct sv_http *h, uint64_t timeout_ns);
 /* Quiesces, waits for the requests in flight (their handlers must be on the way to wake them),
  * closes every connection and frees. Takes NULL. */

@@ -75,6 +75,32 @@ static enum rt_status cut_short(struct rt_error *err)
     return rt_fail(err, RT_E_INVALID, "the multipart body ends in the middle of a part");
 }
 
+/* What follows "name:" on a line, behind spaces; NULL when it begins with another name. */
+static const char *value_of(const char *line, const char *eol, const char *name)
+{
+    size_t len = strlen(name);
+    if ((size_t)(eol - line) < len || strncasecmp(line, name, len) != 0)
+        return NULL;
+    line += len;
+    while (line < eol && (*line == ' ' || *line == '\t'))
+        line++;
+    return line;
+}
+
+static void read_header(struct sv_part *part, const char *line, const char *eol)
+{
+    const char *v = value_of(line, eol, "Content-Disposition:");
+    if (v != NULL) {
+        part->has_file_name =
+            parameter(v, eol, "filename", part->file_name, sizeof part->file_name);
+        if (!parameter(v, eol, "name", part->field, sizeof part->field))
+            part->field[0] = '\0';
+    }
+    v = value_of(line, eol, "Content-Type:");
+    if (v != NULL)
+        part->is_image = eol - v >= 6 && strncasecmp(v, "image/", 6) == 0;
+}
+
 /* p->at is behind a delimiter here: "--" closes the form, a line end begins a part. */
 enum rt_status sv_parts_next(struct sv_parts *p, struct sv_part *out, bool *more,
                              struct rt_error *err)
@@ -100,11 +126,7 @@ enum rt_status sv_parts_next(struct sv_parts *p, struct sv_part *out, bool *more
     *out = (struct sv_part){ .bytes = bytes, .len = next > bytes ? (size_t)(next - bytes) : 0 };
     for (const char *line = headers + 2; line < blank;) {
         const char *eol = memmem(line, (size_t)(blank + 2 - line), "\r\n", 2);
-        static const char disposition[] = "Content-Disposition:";
-        if ((size_t)(eol - line) > sizeof disposition &&
-            strncasecmp(line, disposition, sizeof disposition - 1) == 0)
-            out->has_file_name =
-                parameter(line, eol, "filename", out->file_name, sizeof out->file_name);
+        read_header(out, line, eol);
         line = eol + 2;
     }
     p->at = next + p->delimiter_len;

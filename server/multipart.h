@@ -12,7 +12,9 @@ struct sv_part {
     const char *bytes;
     size_t len;
     bool has_file_name;
-    char file_name[128]; /* cut to fit */
+    char file_name[128]; /* cut to fit, as the next */
+    char field[64];      /* the name of the form's field; "" when there is none */
+    bool is_image;       /* its Content-Type says so */
 };
 
 struct sv_parts {

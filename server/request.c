@@ -3,11 +3,13 @@
 
 #include "runtime/rt.h"
 #include "server/clock.h"
+#include "server/percent.h"
 
 #include <assert.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -123,9 +125,25 @@ const char *sv_request_header(const struct sv_request *req, const char *name)
     return req->find_header != NULL ? req->find_header(req, name) : NULL;
 }
 
-const char *sv_request_query(const struct sv_request *req, const char *name)
+enum rt_status sv_request_query_int(const struct sv_request *req, const char *name, int min,
+                                    int max, int *out, struct rt_error *err)
 {
-    return req->find_query != NULL ? req->find_query(req, name) : NULL;
+    const char *text = req->find_query != NULL ? req->find_query(req, name, 0) : NULL;
+    if (text == NULL)
+        return RT_OK;
+    if (req->find_query(req, name, 1) != NULL)
+        return rt_fail(err, RT_E_INVALID, "the query has '%s' more than once", name);
+    char number[16];
+    char *end = number;
+    long v = 0;
+    bool good = sv_percent_decode(text, strlen(text), number, sizeof number);
+    if (good && number[0] >= '0' && number[0] <= '9')
+        v = strtol(number, &end, 10);
+    if (!good || end == number || *end != '\0' || v < min || v > max)
+        return rt_fail(err, RT_E_INVALID, "'%s' must be a whole number from %d to %d, got '%.32s'",
+                       name, min, max, text);
+    *out = (int)v;
+    return RT_OK;
 }
 
 static bool is_hex(const char *s, size_t n)

@@ -5,6 +5,7 @@
 #include "server/compress.h"
 #include "server/keys.h"
 #include "server/numbers.h"
+#include "server/percent.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,36 +71,6 @@ struct path {
     char segment[SEGMENTS_MAX][256];
 };
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Percent-decodes p[0..len); false when that is wrong, gives a zero byte, or does not fit. */
-static bool decode_segment(const char *p, size_t len, char out[256])
-{
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = p[i];
-        if (c == '%') {
-            int high = i + 2 < len ? hex_digit(p[i + 1]) : -1;
-            int low = i + 2 < len ? hex_digit(p[i + 2]) : -1;
-            if (high < 0 || low < 0)
-                return false;
-            c = (char)(high * 16 + low);
-            i += 2;
-        }
-        if (c == '\0' || n == 255)
-            return false;
-        out[n++] = c;
-    }
-    out[n] = '\0';
-    return true;
-}
-
 /* One slash at the end does not count. */
 static bool cut_path(const char *p, struct path *out)
 {
@@ -110,7 +81,8 @@ static bool cut_path(const char *p, struct path *out)
         return false;
     while (*p != '\0') {
         size_t len = strcspn(p, "/");
-        if (out->n == SEGMENTS_MAX || !decode_segment(p, len, out->segment[out->n]))
+        if (out->n == SEGMENTS_MAX ||
+            !sv_percent_decode(p, len, out->segment[out->n], sizeof out->segment[0]))
             return false;
         out->n++;
         p += len;

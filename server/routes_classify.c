@@ -6,14 +6,15 @@
 #include "server/multipart.h"
 #include "server/pictures.h"
 #include "server/scores.h"
+#include "server/utf8.h"
 
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define FILES_MAX SV_PICTURES_MAX
+#define PARTS_MAX 1024 /* of a form, with fields that are no files */
 #define TOP_DEFAULT 5
 #define TOP_MAX 1000
 
@@ -23,6 +24,7 @@ struct picture {
     size_t len;
     bool named;
     char name[128]; /* of the file */
+    char field[64]; /* of the form */
     char what[160]; /* what errors call it */
 };
 
@@ -151,6 +153,7 @@ static enum rt_status add_picture(struct classify *c, const struct sv_part *part
                            .len = part->len,
                            .named = part->has_file_name && part->file_name[0] != '\0' };
     memcpy(p->name, part->file_name, sizeof p->name);
+    memcpy(p->field, part->field, sizeof p->field);
     c->n++;
     return RT_OK;
 }
@@ -162,9 +165,73 @@ static void name_pictures(struct classify *c)
         struct picture *p = &c->picture[i];
         if (p->named)
             snprintf(p->what, sizeof p->what, "image %d ('%s')", i, p->name);
+        else if (p->field[0] != '\0')
+            snprintf(p->what, sizeof p->what, "image %d (field '%s')", i, p->field);
         else if (c->n > 1)
             snprintf(p->what, sizeof p->what, "image %d", i);
     }
+}
+
+static bool is_text(const char *p, size_t len)
+{
+    for (size_t n; len > 0; p += n, len -= n) {
+        n = sv_utf8_character(p, len);
+        if (n == 0 || ((unsigned char)*p < ' ' && memchr("\t\r\n", *p, 3) == NULL))
+            return false;
+    }
+    return true;
+}
+
+static enum rt_status no_picture(const struct sv_part *part, int number, struct rt_error *err)
+{
+    return rt_fail(err, RT_E_INVALID,
+                   "part %d of the form, counted from 0, field '%s', is no JPEG, PNG or WebP "
+                   "picture",
+                   number, part->field);
+}
+
+/* Takes the form's parts: pictures, or fields of text that are not ours. One that is neither may be
+ * a picture that was damaged on its way. */
+static enum rt_status add_parts(struct classify *c, const char *type, struct rt_error *err)
+{
+    const struct sv_request *req = c->req;
+    struct sv_parts parts;
+    struct sv_part part;
+    bool more = true;
+    enum rt_status s = sv_parts_begin(&parts, type, req->body, req->body_len, err);
+    for (int number = 0; s == RT_OK; number++) {
+        s = sv_parts_next(&parts, &part, &more, err);
+        if (s != RT_OK || !more)
+            break;
+        if (number == PARTS_MAX)
+            return rt_fail(err, RT_E_LIMIT, "the form has more than %d parts", PARTS_MAX);
+        if (part.has_file_name || sv_image_recognised(part.bytes, part.len))
+            s = add_picture(c, &part, err);
+        else if (part.len > 0 && (part.is_image || !is_text(part.bytes, part.len)))
+            s = no_picture(&part, number, err);
+    }
+    return s;
+}
+
+/* Text in a field that holds pictures elsewhere is no other field's. */
+static enum rt_status check_fields(const struct classify *c, const char *type, struct rt_error *err)
+{
+    const struct sv_request *req = c->req;
+    struct sv_parts parts;
+    struct sv_part part;
+    bool more = true;
+    enum rt_status s = sv_parts_begin(&parts, type, req->body, req->body_len, err);
+    for (int number = 0; s == RT_OK; number++) {
+        s = sv_parts_next(&parts, &part, &more, err);
+        if (s != RT_OK || !more)
+            break;
+        bool ours =
+            part.has_file_name || part.len == 0 || sv_image_recognised(part.bytes, part.len);
+        for (int i = 0; i < c->n && !ours; i++)
+            if (strcmp(c->picture[i].field, part.field) == 0)
+                return no_picture(&part, number, err);
+    }
+    return s;
 }
 
 /* The body as one picture, or a form whose files are pictures. */
@@ -184,36 +251,12 @@ static enum rt_status find_pictures(struct classify *c, struct rt_error *err)
         struct sv_part whole = { .bytes = req->body, .len = req->body_len };
         return add_picture(c, &whole, err);
     }
-    struct sv_parts parts;
-    struct sv_part part;
-    bool more = true;
-    enum rt_status s = sv_parts_begin(&parts, type, req->body, req->body_len, err);
-    while (s == RT_OK) {
-        s = sv_parts_next(&parts, &part, &more, err);
-        if (s != RT_OK || !more)
-            break;
-        /* Fields of the form that are no files are not ours. */
-        if (part.has_file_name || sv_image_recognised(part.bytes, part.len))
-            s = add_picture(c, &part, err);
-    }
+    enum rt_status s = add_parts(c, type, err);
+    if (s == RT_OK)
+        s = check_fields(c, type, err);
     if (s == RT_OK && c->n == 0)
         return rt_fail(err, RT_E_INVALID, "the form holds no file");
     return s;
-}
-
-static enum rt_status read_top(const struct sv_request *req, int *top, struct rt_error *err)
-{
-    const char *text = sv_request_query(req, "top");
-    *top = TOP_DEFAULT;
-    if (text == NULL)
-        return RT_OK;
-    char *end;
-    long v = strtol(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || v < 1 || v > TOP_MAX)
-        return rt_fail(err, RT_E_INVALID, "'top' must be a whole number from 1 to %d, got '%.32s'",
-                       TOP_MAX, text);
-    *top = (int)v;
-    return RT_OK;
 }
 
 /* A job for picture[first..first + n). */
@@ -281,9 +324,10 @@ void sv_post_classify(struct sv_app *app, struct sv_request *req, const struct s
     }
     c->req = req;
     c->model = m;
+    c->top = TOP_DEFAULT;
     enum rt_status s = check_model(m, &err);
     if (s == RT_OK)
-        s = read_top(req, &c->top, &err);
+        s = sv_request_query_int(req, "top", 1, TOP_MAX, &c->top, &err);
     if (s == RT_OK)
         s = find_pictures(c, &err);
     if (s == RT_OK)

@@ -2,7 +2,6 @@
  * profile is measured on the thread that loads models, with cores taken like an executor's. */
 #include "server/routes.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "server/layer_times.h"
@@ -124,35 +123,19 @@ static void release_profile(void *state)
 
 static const struct sv_work profile_work = { .finish = finish_profile, .release = release_profile };
 
-static enum rt_status read_batch(const struct sv_request *req, const struct sv_model *m, int *batch,
-                                 struct rt_error *err)
-{
-    const char *text = sv_request_query(req, "batch");
-    const int most = m->max_batch > 0 ? m->max_batch : 1;
-    *batch = 1;
-    if (text == NULL)
-        return RT_OK;
-    char *end;
-    long v = strtol(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || v < 1 || v > most)
-        return rt_fail(err, RT_E_INVALID,
-                       "'batch' must be a whole number from 1 to %d, got '%.32s'", most, text);
-    *batch = (int)v;
-    return RT_OK;
-}
-
 void sv_post_model_profile(struct sv_app *app, struct sv_request *req,
                            const struct sv_target *target)
 {
     struct rt_error err = { .status = RT_OK };
     struct profile *p = NULL;
-    int batch;
+    int batch = 1;
     if (!sv_accepts_work(app, &req->response))
         return;
     struct sv_model *m = sv_find_model(app, target, &req->response);
     if (m == NULL)
         return;
-    enum rt_status s = read_batch(req, m, &batch, &err);
+    enum rt_status s =
+        sv_request_query_int(req, "batch", 1, m->max_batch > 0 ? m->max_batch : 1, &batch, &err);
     if (s == RT_OK && rt_model_n_layers(m->rt) == 0)
         s = rt_fail(&err, RT_E_INVALID,
                     "the layers of model '%s' are only known once a run has shown its sizes",

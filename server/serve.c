@@ -118,7 +118,7 @@ static bool drain(struct sv_http *http, const sigset_t *signals, double timeout)
         if (sv_http_drain(http, left < slice ? left : slice))
             return true;
         if (left == 0 || sigtimedwait(signals, NULL, &(struct timespec){ 0 }) > 0)
-            return false;
+            return sv_http_in_flight(http) == 0;
     }
 }
 

@@ -6,6 +6,8 @@
 #include "server/clock.h"
 
 #include <assert.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,6 +19,7 @@
 #define SWEEP_MS 100
 #define PATIENT_MS 1000
 #define NS_PER_MS (SV_NS_PER_SECOND / 1000)
+#define MOMENT_MS 20 /* the kernel's clock is that coarse */
 #define LINGER_NS (5 * SV_NS_PER_SECOND)
 #define LINGER_MAX 64
 
@@ -43,10 +46,31 @@ static void nudge(struct sv_watch *w)
     eventfd_write(w->event, 1); /* cannot fail but by overflow, and then it is readable anyway */
 }
 
+/* A peer that rests and has sent something: it has to finish what it began. What came with, or a
+ * moment after, the end of its last request is not told apart from that. */
+static void end_rest(struct sv_watched *one, uint64_t now)
+{
+    uint64_t deadline = atomic_load_explicit(&one->deadline, memory_order_acquire);
+    uint64_t since = atomic_load_explicit(&one->resting, memory_order_relaxed);
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof info;
+    if (deadline == 0 || since == 0 || getsockopt(one->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return;
+    /* Some kernels leave it 0, which is not believed. */
+    uint64_t came = now - info.tcpi_last_data_recv * NS_PER_MS;
+    if (info.tcpi_last_data_recv == 0 || came < since + MOMENT_MS * NS_PER_MS)
+        return;
+    /* The socket's owner may have gone on meanwhile; then the deadline is another. */
+    if (atomic_compare_exchange_strong(&one->deadline, &deadline, came + one->patience_ns))
+        atomic_compare_exchange_strong(&one->resting, &since, 0);
+}
+
 /* Ends connections that are out of time: their owner then finds them closed. Holds the lock. */
 static void end_late(struct sv_watch *w, uint64_t now)
 {
     for (struct sv_watched *one = w->head; one != NULL; one = one->next) {
+        if (one->patient)
+            end_rest(one, now);
         uint64_t deadline = atomic_load_explicit(&one->deadline, memory_order_relaxed);
         if (one->patient && deadline != 0 && deadline <= now) {
             atomic_store_explicit(&one->deadline, 0, memory_order_relaxed);

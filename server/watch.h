@@ -1,6 +1,6 @@
 /* The thread that looks after sockets where the HTTP library does not: whether peers have gone
- * away, those that take longer than they may for what they send, and those that were refused in the middle of a body, which are read empty before they are
- * closed so that the refusal arrives. */
+ * away, those that take longer than they may for what they send, and those that were refused in
+ * the middle of a body, which are read empty before they are closed so that the refusal arrives. */
 #ifndef SERVER_WATCH_H
 #define SERVER_WATCH_H
 
@@ -12,15 +12,19 @@
 
 struct sv_watch;
 
-/* Lies inside the caller's own struct, all zero but for the first three. */
+/* Lies inside the caller's own struct, all zero but for the first four. */
 struct sv_watched {
     int fd;
     bool patient;                       /* look once a second instead of ten times */
     void (*gone)(struct sv_watched *w); /* the peer closed; at most once; on the watch's thread,
                                            inside its lock: be quick, and call nothing of it */
+    uint64_t patience_ns;               /* see resting */
     /* sv_now_ns() from which on a patient one's socket is shut down; 0: never. May be set at any
      * time. */
     _Atomic uint64_t deadline;
+    /* sv_now_ns() since when the peer need not send anything; 0: it has to. Once it does send, its
+     * deadline is patience_ns later. To be set before the deadline. */
+    _Atomic uint64_t resting;
     struct sv_watched *next, *prev; /* the watch's */
     bool listed, told;              /* likewise */
 };

@@ -211,9 +211,9 @@ static inline const char *call_header(const struct sv_request *req, const char *
     return call_find(((const struct call *)(const void *)req)->headers, name);
 }
 
-static inline const char *call_query(const struct sv_request *req, const char *name)
+static inline const char *call_query(const struct sv_request *req, const char *name, int i)
 {
-    return call_find(((const struct call *)(const void *)req)->query, name);
+    return i > 0 ? NULL : call_find(((const struct call *)(const void *)req)->query, name);
 }
 
 static inline void call_woken(struct sv_request *req)

@@ -340,6 +340,32 @@ def test_sigterm_drains(serve):
     assert server.process.wait(timeout=PATIENCE) == 0, "".join(server.log)
 
 
+def test_sigterm_under_load(serve):
+    """Every request that clients with kept connections have sent is answered; the last answer of
+    each says that the connection closes."""
+    server = serve("--drain-timeout", PATIENCE)
+    body, headers = binary_request({"x": np.ones((1, 3), np.float32)})
+    request = request_bytes("/v2/models/relu/infer", body, headers.items())
+    answered = [0] * 16
+
+    def client(n):
+        with server.connect() as sock:
+            while True:
+                sock.sendall(request)
+                status, headers, rest = receive(sock)
+                answered[n] += 1
+                if headers.get("connection", "").lower() == "close":
+                    return status
+                assert status == 200, rest
+
+    with ThreadPoolExecutor(16) as pool:
+        clients = [pool.submit(client, n) for n in range(16)]
+        wait_until(lambda: min(answered) > 3, PATIENCE)
+        server.process.send_signal(signal.SIGTERM)
+        assert {c.result() for c in clients} <= {200, 503}
+    assert server.process.wait(timeout=PATIENCE) == 0, "".join(server.log)
+
+
 def test_drain_timeout(serve):
     """What does not end in time is refused, and the server ends all the same."""
     server = serve("--max-batch", "1", "--drain-timeout", "0.01")

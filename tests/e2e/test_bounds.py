@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from serving import ROOT, binary_request, error_of, outputs_of, tensor, wait_until
@@ -104,6 +105,41 @@ def test_bodies_of_all_requests_together(serve):
     x = np.full((1, 3, 224, 224), 2, np.float32)
     body, headers = binary_request({"x": x})
     assert (outputs_of(server.post(path, body, headers=headers))["y"] == x).all()
+
+
+def test_an_unfinished_request_line(serve):
+    """The time for headers begins with the connection, not when the request line is complete: more
+    clients than there may be do not keep others out for longer than that."""
+    server = serve("--max-connections", "20", "--header-timeout", "1", "--idle-timeout", "300")
+    held = [server.connect() for _ in range(24)]
+    for s in held:
+        s.sendall(b"POST /v2 HT")
+    wait_until(lambda: requests.get(server.url + "/v2", timeout=60).status_code == 200)
+    for s in held:
+        s.close()
+
+
+def test_an_unfinished_request_line_behind_a_request(serve):
+    """A connection may rest for long, but not in the middle of a request."""
+    server = serve("--header-timeout", "1", "--idle-timeout", "300")
+    with server.connect() as resting, server.connect() as begun:
+        for s in resting, begun:
+            s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert s.recv(65536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.1)
+        begun.sendall(b"GET /v2/heal")
+        assert begun.recv(1) == b""
+        resting.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert resting.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_headers_byte_by_byte(serve):
+    server = serve("--header-timeout", "1", "--idle-timeout", "300")
+    with server.connect() as s:
+        with pytest.raises(OSError):
+            for byte in b"GET /v2/health/live HTTP/1.1\r\n" + b"A: b\r\n" * 1000:
+                s.sendall(bytes([byte]))
+                time.sleep(0.1)
 
 
 def test_a_connection_that_says_nothing(serve):

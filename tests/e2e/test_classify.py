@@ -73,6 +73,59 @@ def test_bad_top(server, top):
     assert "'top'" in error_of(answer, 400)
 
 
+def test_top_in_the_query(server):
+    picture = samples()[0].read_bytes()
+    [decoded] = server.post(CLASSIFY + "?top=%32&x=1&x=2", picture).json()["predictions"]
+    assert len(decoded["classes"]) == 2
+    for query in "top=1&top=2", "top=1&x&top=1":
+        assert "more than once" in error_of(server.post(CLASSIFY + "?" + query, picture), 400)
+    for query in "top", "top=%", "top=%3", "top=%zz", "top=%00", "top=1%00", "top=1%20", "top=%2b1":
+        assert "'top'" in error_of(server.post(CLASSIFY + "?" + query, picture), 400)
+
+
+def form(*parts):
+    """A body and its headers; of each part (field, more of its Content-Disposition, bytes)."""
+    body = b"".join(b'--edge\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+                    % (field, more, content) for field, more, content in parts)
+    return body + b"--edge--\r\n", {"Content-Type": "multipart/form-data; boundary=edge"}
+
+
+def test_form_without_file_names(server):
+    """Each picture has its answer, whether it came with a file's name or not."""
+    good = samples()[0].read_bytes()
+    body, headers = form((b"a", b"", good), (b"comment", b"", "größer\r\n".encode()),
+                         (b"b", b"", good), (b"none", b"", b""))
+    predictions = server.post(CLASSIFY, body, headers=headers).json()["predictions"]
+    assert [p["image"] for p in predictions] == [0, 1]
+
+
+@pytest.mark.parametrize("broken,says", [
+    (b"\x89PMG" + samples()[0].read_bytes()[4:], "part 1 of the form, counted from 0, field 'b'"),
+    (b"\xff\xd9\xff\xe0 no jpeg", "part 1 of the form, counted from 0, field 'b'"),
+    (b"text\0with a zero", "part 1 of the form, counted from 0, field 'b'"),
+    (samples()[0].read_bytes()[:100], "image 1 (field 'b')"),
+])
+def test_form_with_a_broken_picture(server, broken, says):
+    """It does not vanish because nothing says that it is a file."""
+    good = samples()[0].read_bytes()
+    body, headers = form((b"a", b"", good), (b"b", b"", broken))
+    assert says in error_of(server.post(CLASSIFY, body, headers=headers), 400)
+
+
+def test_form_with_text_among_pictures(server):
+    good = samples()[0].read_bytes()
+    for parts in [(b"a", b"", b"text"), (b"a", b"", good)], [(b"a", b"", good), (b"a", b"", b"text")]:
+        body, headers = form(*parts)
+        number = 0 if parts[0][2] == b"text" else 1
+        assert (f"part {number} of the form, counted from 0, field 'a'"
+                in error_of(server.post(CLASSIFY, body, headers=headers), 400))
+    body, headers = form((b"x", b"", b"text"), (b"a", b"\r\nContent-Type: image/png", b"text"),
+                         (b"b", b"", good))
+    assert "part 1" in error_of(server.post(CLASSIFY, body, headers=headers), 400)
+    body, headers = form(*[(b"x", b"", b"y")] * 1100, (b"b", b"", good))
+    assert "1024 parts" in error_of(server.post(CLASSIFY, body, headers=headers), 413)
+
+
 def test_form(server):
     files = [("file", (p.name, p.read_bytes())) for p in samples()]
     answer = server.session.post(server.url + CLASSIFY + "?top=1", files=files,
