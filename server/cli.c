@@ -54,6 +54,8 @@ int sv_cli_usage(const struct sv_command *c, const char *fmt, ...)
 
 enum rt_status sv_cli_model_path(const char *path, char **out, struct rt_error *err)
 {
+    if (path[0] == '\0')
+        return rt_fail(err, RT_E_INVALID, "the path is empty");
     char *file = sv_is_folder(path) ? sv_path_join(path, "model.onnx") : rt_strdup(path);
     if (file == NULL)
         return rt_fail_nomem(err, strlen(path) + 1);

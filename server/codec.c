@@ -424,10 +424,11 @@ static enum rt_status decode_raw(const struct sv_model *m, const char *body, siz
 
 static enum rt_status header_size(const char *text, size_t len, size_t *out, struct rt_error *err)
 {
-    char *end;
+    const size_t digits = strspn(text + (*text == '-'), "0123456789");
+    char *end = NULL;
     errno = 0;
-    long long v = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || v > INT32_MAX || v < INT32_MIN)
+    long long v = digits > 0 ? strtoll(text, &end, 10) : 0;
+    if (digits == 0 || *end != '\0' || errno != 0 || v > INT32_MAX || v < INT32_MIN)
         return rt_fail(err, RT_E_INVALID,
                        "Unable to parse Inference-Header-Content-Length, got: %.*s", SV_SHOWN,
                        text);

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "server/json_fault.h"
 #include "server/json_memory.h"
 
 /* The object that the body is; *root is NULL for an empty one. */
@@ -19,7 +20,7 @@ static enum rt_status parse(const char *body, size_t len, json_t **root, struct 
         return rt_fail_nomem(err, len);
     if (v == NULL)
         return rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %d: %s", why.position,
-                       why.text);
+                       sv_json_fault(&why));
     if (!json_is_object(v)) {
         json_decref(v);
         return rt_fail(err, RT_E_INVALID, "the body must be a JSON object");

@@ -2,6 +2,7 @@
 #include "server/codec_request.h"
 
 #include "runtime/rt.h"
+#include "server/json_fault.h"
 #include "server/json_memory.h"
 
 #include <jansson.h>
@@ -298,7 +299,10 @@ enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, cons
                              struct sv_wire_request *w, struct rt_error *err)
 {
     struct sv_text rest = { 0 };
-    enum rt_status s = sv_json_cut(body, json_len, &rest, &w->cuts, err);
+    enum rt_status s =
+        json_len == 0
+            ? rt_fail(err, RT_E_INVALID, "the body is empty: a JSON object with 'inputs' is wanted")
+            : sv_json_cut(body, json_len, &rest, &w->cuts, err);
     if (s != RT_OK)
         goto out;
     json_error_t why;
@@ -308,7 +312,7 @@ enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, cons
         s = sv_json_out_of_memory()
                 ? rt_fail_nomem(err, rest.len)
                 : rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %zu: %s",
-                          sv_cuts_offset(&w->cuts, (size_t)why.position), why.text);
+                          sv_cuts_offset(&w->cuts, (size_t)why.position), sv_json_fault(&why));
         goto out;
     }
     w->tree = root;

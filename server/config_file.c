@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/file.h"
+#include "server/json_fault.h"
 #include "server/json_memory.h"
 #include "server/json_out.h"
 
@@ -119,9 +120,10 @@ enum rt_status sv_config_file_read(const struct sv_command *c, const char *path,
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &fault);
     rt_free(text);
     if (root == NULL)
-        return sv_json_out_of_memory() ? rt_fail_nomem(err, len)
-                                       : rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s",
-                                                 path, fault.line, fault.column, fault.text);
+        return sv_json_out_of_memory()
+                   ? rt_fail_nomem(err, len)
+                   : rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", path, fault.line,
+                             fault.column, sv_json_fault(&fault));
     char *kept = rt_alloc(len + 1);
     struct strings strings = { kept };
     const char *key;

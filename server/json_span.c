@@ -51,7 +51,9 @@ enum rt_status sv_span_document(const char *text, size_t len, struct sv_span *ou
     char open[SV_JSON_DEPTH_MAX];
     int depth = 0;
     const char *end = text + len, *p = skip_space(text), *from = p;
-    if (p >= end || (*p != '{' && *p != '['))
+    if (p >= end)
+        return rt_fail(err, RT_E_INVALID, "the body is empty: a JSON object is wanted");
+    if (*p != '{' && *p != '[')
         return rt_fail(err, RT_E_INVALID, "the body is not valid JSON: it must be an object");
     do {
         if (*p == '"') {

@@ -10,6 +10,7 @@
 
 #include "server/config_value.h"
 #include "server/file.h"
+#include "server/json_fault.h"
 #include "server/json_memory.h"
 #include "server/options.h"
 #include "server/utf8.h"
@@ -536,7 +537,7 @@ enum rt_status sv_model_config_parse(const char *file, const char *text, size_t 
         return sv_place_no_memory(&top);
     if (root == NULL)
         return rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", file, fault.line,
-                       fault.column, fault.text);
+                       fault.column, sv_json_fault(&fault));
     struct sv_model_config c = { 0 };
     enum rt_status s = json_is_object(root)
                            ? read_object(&top, root, file_keys, COUNT(file_keys), &c)

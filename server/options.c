@@ -38,7 +38,9 @@ static double highest(const struct sv_option *o)
 static bool parse_number(const char *s, double *value, const char **unit)
 {
     /* strtod() also takes hexadecimal, "inf" and "nan". */
-    if (!isdigit((unsigned char)s[s[0] == '-']) || s[strcspn(s, "xX")] != '\0')
+    const char *digits = s + (s[0] == '-');
+    digits += digits[0] == '.';
+    if (!isdigit((unsigned char)*digits) || s[strcspn(s, "xX")] != '\0')
         return false;
     char *end;
     errno = 0;
@@ -92,8 +94,9 @@ static enum rt_status set_number(const struct sv_option *o, void *settings, cons
                        text);
     if (v < lowest(o) || v > highest(o)) {
         if (highest(o) >= 0x1p31)
-            return rt_fail(err, RT_E_INVALID, "%s: must be at least %.15g, got %s", origin,
-                           lowest(o), text);
+            return v < lowest(o) ? rt_fail(err, RT_E_INVALID, "%s: must be at least %.15g, got %s",
+                                           origin, lowest(o), text)
+                                 : rt_fail(err, RT_E_INVALID, "%s: %s is too large", origin, text);
         return rt_fail(err, RT_E_INVALID, "%s: must be between %.15g and %.15g, got %s", origin,
                        lowest(o), highest(o), text);
     }

@@ -38,8 +38,10 @@ static enum rt_status clean(const char *path, char out[PATH_MAX], struct rt_erro
     size_t len = strlen(path);
     while (len > 1 && path[len - 1] == '/')
         len--;
-    if (len == 0 || len >= PATH_MAX)
-        return rt_fail(err, RT_E_INVALID, "a path of %zu bytes", len);
+    if (len == 0)
+        return rt_fail(err, RT_E_INVALID, "the path is empty");
+    if (len >= PATH_MAX)
+        return rt_fail(err, RT_E_INVALID, "the path has %zu bytes, which is too long", len);
     memcpy(out, path, len);
     out[len] = '\0';
     const char *base = sv_path_base(out);

@@ -135,6 +135,23 @@ def test_wrong_usage(args):
     assert error_of(*args, status=2).startswith("convd")
 
 
+def test_numbers_of_options(conv):
+    for text in "999999999999999T", "9999999999999999999999":
+        error = error_of("serve", "--max-body", text, status=2)
+        assert text in error and "too large" in error
+    assert "at least" in error_of("serve", "--max-body", "0", status=2)
+    convd("bench", conv, "--seconds", ".01", "--batch", "1", "--threads", "1")
+    for text in ".", "-.", ".x", "..1", "0x1":
+        assert text in error_of("bench", conv, "--seconds", text, status=2)
+
+
+@pytest.mark.parametrize("command, tail", [
+    ("predict", ["x.jpg"]), ("run", ["-i", "x.npy", "-o", "out"]), ("inspect", []), ("bench", []),
+])
+def test_empty_path(command, tail):
+    assert "path is empty" in error_of(command, "", *tail, status=1)
+
+
 @pytest.mark.parametrize("command, tail", [
     ("predict", ["x.jpg"]), ("run", ["-i", "x.npy", "-o", "out"]), ("inspect", []), ("bench", []),
 ])

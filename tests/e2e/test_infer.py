@@ -145,6 +145,18 @@ def test_outputs_chosen(server):
     assert head["outputs"][1]["parameters"] == {"binary_data_size": 16}
 
 
+def test_an_empty_list_of_outputs_is_all(server):
+    answer = infer(server, "pair", {"a": A, "b": B}, outputs=[])
+    assert list(outputs_of(answer)) == ["sum", "kept"]
+
+
+def test_json_outputs_have_no_parameters(server):
+    """Triton's C++ client takes any as a sign of binary data."""
+    answer = infer(server, "pair", {"a": A, "b": B}).json()
+    assert all("parameters" not in output for output in answer["outputs"])
+    assert set(answer) == {"model_name", "model_version", "outputs"}
+
+
 def test_listed_output_is_json_by_default(server):
     answer = infer(server, "pair", {"a": A, "b": B}, outputs=[{"name": "sum"}],
                    parameters={"binary_data_output": True})
@@ -180,6 +192,9 @@ def test_raw_bad(server):
 
 
 @pytest.mark.parametrize("value,says", [
+    ("+118", "Unable to parse Inference-Header-Content-Length, got: +118"),
+    ("0x10", "Unable to parse Inference-Header-Content-Length"),
+    ("", "Unable to parse Inference-Header-Content-Length"),
     ("abc", "Unable to parse Inference-Header-Content-Length, got: abc"),
     ("99999999999", "Unable to parse Inference-Header-Content-Length"),
     ("-1", "inference header size should be in range"),
@@ -238,7 +253,11 @@ X = '"name":"x","shape":[1,3],"datatype":"FP32"'
 GOOD = '{%s,"data":[1,2,3]}' % X
 
 BAD = [
-    ("", "not valid JSON"),
+    ("", "the body is empty"),
+    (" \n", "not valid JSON"),
+    ('{"id":"a\\u0000b","inputs":[%s]}' % GOOD, "the character \\u0000, which is not taken"),
+    ('{"a\\u0000":1,"inputs":[%s]}' % GOOD, "the character \\u0000, which is not taken"),
+    ('{"a":1e999,"inputs":[%s]}' % GOOD, "a number is too large"),
     ("{", "not valid JSON"),
     ("nonsense", "not valid JSON"),
     ("[]", "must be a JSON object"),

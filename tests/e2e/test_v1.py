@@ -53,6 +53,20 @@ def test_metadata(server):
     assert server.get("/v1/models/versions/versions/1/metadata").json()["model_spec"]["version"] == "1"
 
 
+def test_special_floats(server):
+    """As TensorFlow Serving writes them."""
+    body = '{"instances":[[NaN,Infinity,-Infinity,1]]}'
+    answer = predict(server, "fp32", body)
+    assert answer.content == b'{"predictions":[[NaN,Infinity,-Infinity,1.0]]}'
+    answer = predict(server, "fp32", body.replace("instances", "inputs"))
+    assert answer.content == b'{"outputs":[[NaN,Infinity,-Infinity,1.0]]}'
+
+
+@pytest.mark.parametrize("body", ["", " "])
+def test_empty_body(server, body):
+    assert "the body is empty" in error_of(predict(server, "relu", body), 400)
+
+
 @pytest.mark.parametrize("body,wanted", [
     ({"instances": X.tolist()}, {"predictions": RELU}),
     ({"instances": [{"x": row} for row in X.tolist()]}, {"predictions": RELU}),
@@ -105,7 +119,7 @@ def test_types(server, datatype, row):
 
 
 BAD = [
-    ("", "not valid JSON"), ("{", "not valid JSON"), ("[]", "must be a JSON object"),
+    ("{", "not valid JSON"), ("[]", "must be a JSON object"),
     ("{}", "has none"), ('{"instances":[[1,2,3]],"inputs":[[1,2,3]]}', "has both"),
     ('{"instances":[[1,2,3]],"instances":[[1,2,3]]}', "twice"),
     ('{"instances":[]}', "empty"), ('{"instances":7}', "must be an array"),
