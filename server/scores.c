@@ -69,10 +69,10 @@ enum rt_status sv_scores_top(const struct rt_tensor *output, int64_t row, int64_
     const int64_t all = rt_shape_numel(&output->shape), classes = n_rows > 0 ? all / n_rows : 0;
     char text[RT_SHAPE_TEXT];
     if (classes == 0 || classes * n_rows != all)
-        return rt_fail(err, RT_E_UNSUPPORTED, "an output of %s holds no classes for %lld samples",
+        return rt_fail(err, RT_E_INVALID, "an output of %s holds no classes for %lld samples",
                        rt_shape_text(&output->shape, text), (long long)n_rows);
     if (!is_row(&output->shape, classes))
-        return rt_fail(err, RT_E_UNSUPPORTED,
+        return rt_fail(err, RT_E_INVALID,
                        "this model is no classifier: its output of %s is not one number a class",
                        rt_shape_text(&output->shape, text));
     float *x = rt_alloc_array((size_t)classes, sizeof *x);
