@@ -148,6 +148,12 @@ def test_off_unless_asked_for(serve, folder):
     assert "not supported" in error_of(server.post("/v2/repository/mine/models/m/load"), 501)
 
 
+@pytest.mark.parametrize("path", ["index", "models/m/load", "models/m/unload"])
+def test_named_repository(server, path):
+    answer = server.post("/v2/repository/other/" + path)
+    assert "'repository_name' specification is not supported" in error_of(answer, 501)
+
+
 @pytest.mark.parametrize("policy,served", [
     ({"latest": {"num_versions": 2}}, ["2", "10"]), ({"latest": {}}, ["10"]),
     ({"specific": {"versions": [1, 10, 7]}}, ["1", "10"]), ({"all": {}}, ["1", "2", "10"])])

@@ -74,6 +74,12 @@ BAD = [
     ("PUT", "/v2/models/relu/infer", 405, "POST"),
     ("GET", "/v2/models/relu/infer", 405, "POST"),
     ("GET", "/classify", 405, "POST"),
+    ("GET", "/v2/repository/index", 405, "POST"),
+    ("GET", "/v2/systemsharedmemory/status", 404, "Not Found"),
+    ("GET", "/v2/cudasharedmemory/status", 404, "Not Found"),
+    ("GET", "/v2/trace/setting", 404, "Not Found"),
+    ("POST", "/v2/models/relu/generate", 404, "Not Found"),
+    ("GET", "/v2/models/rel%00u", 404, "Not Found"),
 ]
 
 
@@ -149,6 +155,20 @@ def test_statistics(server):
     assert "pair" in names and "fashion" in names
 
 
+COUNTERS = {"success", "fail", "queue", "compute_input", "compute_infer", "compute_output",
+            "cache_hit", "cache_miss"}
+
+
+def test_statistics_have_every_field(server):
+    """Clients read them without asking whether they are there."""
+    for entry in server.get("/v2/models/stats").json()["model_stats"]:
+        assert {"name", "version", "last_inference", "inference_count", "execution_count",
+                "inference_stats", "response_stats", "batch_stats", "memory_usage"} <= set(entry)
+        assert COUNTERS == set(entry["inference_stats"])
+        for counter in entry["inference_stats"].values():
+            assert set(counter) == {"count", "ns"}
+
+
 def test_head(server):
     answer = server.session.head(server.url + "/v2")
     assert answer.status_code == 200 and answer.content == b""
@@ -156,9 +176,10 @@ def test_head(server):
 
 
 def test_hint(server):
-    answer = server.get("/")
+    answer = server.get("/", headers={"Accept": "text/plain"})
     assert answer.status_code == 200 and "/classify" in answer.text
-    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert server.get("/").headers["Content-Type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("path", ["/v2", "/nothing", "/v2/models/none"])
