@@ -12,9 +12,9 @@ struct sv_class {
 
 /* The k best classes of sample `row` of n_rows to best[0..*n), best first; of equal ones the lower
  * index first, NaN last. *n is k, or the number of classes where that is less. The classes lie
- * along one dimension of output; the others are the samples or 1. SV_SCORES_AUTO is softmax, but for
- * an output that is a probability already or of integers, whose elements are the scores as they
- * are. Reads output, changes nothing. RT_E_NOMEM; RT_E_UNSUPPORTED: an output of another form, such
+ * along one dimension of output; the others are the samples or 1. SV_SCORES_AUTO is softmax, but
+ * for an output that is a probability already or of integers, whose elements are the scores as they
+ * are. Reads output, changes nothing. RT_E_NOMEM; RT_E_INVALID: an output of another form, such
  * as a picture or boxes. */
 enum rt_status sv_scores_top(const struct rt_tensor *output, int64_t row, int64_t n_rows,
                              enum sv_scores scores, bool is_probability, int k,

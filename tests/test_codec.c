@@ -360,7 +360,7 @@ static enum rt_status decode(const char *name, const char *body, size_t len, con
 static const struct {
     const char *model, *body, *says;
 } bad_request[] = {
-    { "one", "", "not valid JSON" },
+    { "one", "", "the body is empty" },
     { "one", "{", "not valid JSON: byte 1" },
     { "one", "[]", "must be a JSON object, not an array" },
     { "one", "{}", "has no 'inputs'" },

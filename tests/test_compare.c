@@ -131,11 +131,11 @@ static void test_best_classes(void **state)
     assert_int_equal(sv_scores_top(&t, 0, 2, SV_SCORES_AUTO, true, 1, best, &n, NULL), RT_OK);
     assert_true(best[0].score == 1001);
     assert_int_equal(sv_scores_top(&t, 0, 3, SV_SCORES_AUTO, true, 1, best, &n, NULL),
-                     RT_E_UNSUPPORTED);
+                     RT_E_INVALID);
     float boxes[12] = { 0 };
     t = (struct rt_tensor){ RT_FLOAT, { 3, { 1, 3, 4 } }, boxes };
     assert_int_equal(sv_scores_top(&t, 0, 1, SV_SCORES_AUTO, true, 1, best, &n, NULL),
-                     RT_E_UNSUPPORTED);
+                     RT_E_INVALID);
     assert_int_equal(rt_mem_live(), 0);
 }
 

@@ -109,7 +109,7 @@ static const struct {
     { "GET", "/v1/models/none", NULL, 404, "'none' is not found" },
     { "GET", "/v1/models/one/versions/9", NULL, 404, "version 9" },
     { "POST", M "one/infer", "{", 400, "not valid JSON" },
-    { "POST", M "one/infer", NULL, 400, "not valid JSON" },
+    { "POST", M "one/infer", NULL, 400, "the body is empty" },
     { "GET", M "none", NULL, 404,
       "={\"error\":\"Request for unknown model: 'none' is not found\"}" },
     { "GET", M "one/versions/9", NULL, 404, "'one' version 9 is not found" },
@@ -301,7 +301,7 @@ static void test_classify(void **state)
     struct call refused = { .query = query };
     call(&serving, &refused, "POST", M "filter/classify", red_png, sizeof red_png);
     char *why = body_of(&refused);
-    assert_int_equal(call_status(&refused), 501);
+    assert_int_equal(call_status(&refused), 400);
     assert_non_null(strstr(why, "no classifier: its output of [1,3,4,4]"));
     free(why);
     call_end(&refused);

@@ -183,7 +183,7 @@ def test_not_a_picture_model(server):
 def test_not_a_classifier(server):
     """What puts out a picture has no classes."""
     answer = server.post("/v2/models/volume/classify", samples()[0].read_bytes())
-    assert "no classifier: its output of [1,3,224,224]" in error_of(answer, 501)
+    assert "no classifier: its output of [1,3,224,224]" in error_of(answer, 400)
 
 
 def load_test_set():
