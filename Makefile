@@ -129,7 +129,7 @@ check: $(B)/tests/check_kernels ## kernels against their reference only
 bench: all ## time the bundled model
 	$(BIN) bench models/fashion --batch 1,8
 
-$(PAGE_MODULES):
+$(PAGE_MODULES) &:
 	$(call install,$(PAGE_PACKAGES))
 	@mkdir -p build
 	cd build && npm install --silent --no-save --ignore-scripts playwright-core@1 axe-core@4
