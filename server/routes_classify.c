@@ -190,9 +190,11 @@ static enum rt_status no_picture(const struct sv_part *part, int number, struct 
                    number, part->field);
 }
 
-/* Takes the form's parts: pictures, or fields of text that are not ours. One that is neither may be
- * a picture that was damaged on its way. */
-static enum rt_status add_parts(struct classify *c, const char *type, struct rt_error *err)
+typedef enum rt_status visit_part(struct classify *c, const struct sv_part *part, int number,
+                                  struct rt_error *err);
+
+static enum rt_status each_part(struct classify *c, const char *type, visit_part *visit,
+                                struct rt_error *err)
 {
     const struct sv_request *req = c->req;
     struct sv_parts parts;
@@ -205,33 +207,33 @@ static enum rt_status add_parts(struct classify *c, const char *type, struct rt_
             break;
         if (number == PARTS_MAX)
             return rt_fail(err, RT_E_LIMIT, "the form has more than %d parts", PARTS_MAX);
-        if (part.has_file_name || sv_image_recognised(part.bytes, part.len))
-            s = add_picture(c, &part, err);
-        else if (part.len > 0 && (part.is_image || !is_text(part.bytes, part.len)))
-            s = no_picture(&part, number, err);
+        s = visit(c, &part, number, err);
     }
     return s;
 }
 
-/* Text in a field that holds pictures elsewhere is no other field's. */
-static enum rt_status check_fields(const struct classify *c, const char *type, struct rt_error *err)
+/* A picture, or a field of text that is not ours. What is neither may be a picture that was damaged
+ * on its way. */
+static enum rt_status add_part(struct classify *c, const struct sv_part *part, int number,
+                               struct rt_error *err)
 {
-    const struct sv_request *req = c->req;
-    struct sv_parts parts;
-    struct sv_part part;
-    bool more = true;
-    enum rt_status s = sv_parts_begin(&parts, type, req->body, req->body_len, err);
-    for (int number = 0; s == RT_OK; number++) {
-        s = sv_parts_next(&parts, &part, &more, err);
-        if (s != RT_OK || !more)
-            break;
-        bool ours =
-            part.has_file_name || part.len == 0 || sv_image_recognised(part.bytes, part.len);
-        for (int i = 0; i < c->n && !ours; i++)
-            if (strcmp(c->picture[i].field, part.field) == 0)
-                return no_picture(&part, number, err);
-    }
-    return s;
+    if (part->has_file_name || sv_image_recognised(part->bytes, part->len))
+        return add_picture(c, part, err);
+    if (part->len > 0 && (part->is_image || !is_text(part->bytes, part->len)))
+        return no_picture(part, number, err);
+    return RT_OK;
+}
+
+/* Text in a field that holds pictures elsewhere is no other field's. */
+static enum rt_status check_field(struct classify *c, const struct sv_part *part, int number,
+                                  struct rt_error *err)
+{
+    if (part->has_file_name || part->len == 0 || sv_image_recognised(part->bytes, part->len))
+        return RT_OK;
+    for (int i = 0; i < c->n; i++)
+        if (strcmp(c->picture[i].field, part->field) == 0)
+            return no_picture(part, number, err);
+    return RT_OK;
 }
 
 /* The body as one picture, or a form whose files are pictures. */
@@ -251,9 +253,9 @@ static enum rt_status find_pictures(struct classify *c, struct rt_error *err)
         struct sv_part whole = { .bytes = req->body, .len = req->body_len };
         return add_picture(c, &whole, err);
     }
-    enum rt_status s = add_parts(c, type, err);
+    enum rt_status s = each_part(c, type, add_part, err);
     if (s == RT_OK)
-        s = check_fields(c, type, err);
+        s = each_part(c, type, check_field, err);
     if (s == RT_OK && c->n == 0)
         return rt_fail(err, RT_E_INVALID, "the form holds no file");
     return s;
