@@ -347,7 +347,7 @@ static enum rt_status decode(const struct sv_model *m, const char *body, size_t 
 {
     struct sv_wire_request w = { 0 };
     int n = 0;
-    enum rt_status s = sv_wire_parse(body, json_len, len, m->name, &w, err);
+    enum rt_status s = sv_wire_parse(body, json_len, len, m->name, m->memo, &w, err);
     if (s == RT_OK)
         s = check_count(m, &w, err);
     if (s == RT_OK)

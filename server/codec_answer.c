@@ -46,20 +46,31 @@ static enum rt_status rank_outputs(const struct sv_infer *in, struct sent *list,
     return s;
 }
 
+static void add_shape(struct sv_text *to, const struct rt_shape *shape)
+{
+    for (int i = 0; i < shape->rank; i++) {
+        sv_text_add(to, i > 0 ? "," : "[");
+        sv_text_int(to, shape->dim[i]);
+    }
+    sv_text_add(to, shape->rank > 0 ? "]" : "[]");
+}
+
 static void encode_output(const struct rt_io *io, const struct sent *x, bool binary,
                           struct sv_text *to)
 {
-    char shape[RT_SHAPE_TEXT];
     sv_text_add(to, "{\"name\":");
     sv_text_json_str(to, io->name);
-    sv_text_printf(to, ",\"datatype\":\"%s\",\"shape\":%s,",
-                   x->ranked ? "BYTES" : rt_dtype_oip(x->tensor->dtype),
-                   rt_shape_text(&x->shape, shape));
+    sv_text_add(to, ",\"datatype\":\"");
+    sv_text_add(to, x->ranked ? "BYTES" : rt_dtype_oip(x->tensor->dtype));
+    sv_text_add(to, "\",\"shape\":");
+    add_shape(to, &x->shape);
     if (binary) {
-        sv_text_printf(to, "\"parameters\":{\"binary_data_size\":%zu}}", sent_bytes(x));
+        sv_text_add(to, ",\"parameters\":{\"binary_data_size\":");
+        sv_text_uint(to, sent_bytes(x));
+        sv_text_add(to, "}}");
         return;
     }
-    sv_text_add(to, "\"data\":");
+    sv_text_add(to, ",\"data\":");
     if (x->ranked)
         sv_classes_json(x->strings.p, x->strings.len, to);
     else
@@ -84,7 +95,9 @@ static void encode(const struct sv_infer *in, const struct sent *list, struct sv
     }
     sv_text_add(to, "\"model_name\":");
     sv_text_json_str(to, in->model->name);
-    sv_text_printf(to, ",\"model_version\":\"%s\",\"outputs\":[", in->model->version_text);
+    sv_text_add(to, ",\"model_version\":\"");
+    sv_text_add(to, in->model->version_text);
+    sv_text_add(to, "\",\"outputs\":[");
     for (int i = 0; i < in->n_wanted; i++) {
         if (i > 0)
             sv_text_add(to, ",");

@@ -6,6 +6,7 @@
 #include "server/json_memory.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <string.h>
 
 static const char *type_name(const json_t *v)
@@ -159,24 +160,10 @@ static enum rt_status source_of(json_t *input, const char *where, struct sv_wire
     return RT_OK;
 }
 
-/* Takes the input's bytes from the front of *blobs. */
-static enum rt_status take_blob(struct sv_wire_input *in, const char *model, const char **blobs,
-                                size_t *left, struct rt_error *err)
-{
-    if (in->blob_len > *left)
-        return rt_fail(err, RT_E_INVALID,
-                       "unexpected size for input '%.*s', expecting %zu additional bytes for model "
-                       "'%s'",
-                       SV_SHOWN, in->name, in->blob_len - *left, model);
-    in->blob = *blobs;
-    *blobs += in->blob_len;
-    *left -= in->blob_len;
-    return RT_OK;
-}
-
 static enum rt_status input(json_t *v, int i, const char *text, const struct sv_cuts *cuts,
-                            struct sv_wire_input *in, bool *binary, struct rt_error *err)
+                            struct sv_wire_input *in, struct rt_error *err)
 {
+    bool binary;
     char where[SV_SHOWN + 16];
     snprintf(where, sizeof where, "inputs[%d]", i);
     if (!json_is_object(v))
@@ -191,11 +178,11 @@ static enum rt_status input(json_t *v, int i, const char *text, const struct sv_
     if (s == RT_OK)
         s = member(v, where, "datatype", JSON_STRING, true, &datatype, err);
     if (s == RT_OK)
-        s = source_of(v, where, in, binary, err);
+        s = source_of(v, where, in, &binary, err);
     if (s != RT_OK)
         return s;
     in->datatype = json_string_value(datatype);
-    if (*binary)
+    if (binary)
         return RT_OK;
     const struct sv_cut *cut = sv_cuts_find(cuts, i);
     if (cut == NULL)
@@ -208,8 +195,8 @@ static enum rt_status input(json_t *v, int i, const char *text, const struct sv_
 /* More entries than any model has inputs or outputs. */
 #define ENTRIES_MAX 1024
 
-static enum rt_status inputs(json_t *root, const char *body, size_t json_len, size_t len,
-                             const char *model, struct sv_wire_request *w, struct rt_error *err)
+static enum rt_status inputs(json_t *root, const char *body, struct sv_wire_request *w,
+                             struct rt_error *err)
 {
     json_t *list;
     enum rt_status s = member(root, "the request", "inputs", JSON_ARRAY, true, &list, err);
@@ -222,26 +209,17 @@ static enum rt_status inputs(json_t *root, const char *body, size_t json_len, si
     w->in = rt_zalloc_array(n, sizeof *w->in);
     if (w->in == NULL)
         return rt_fail_nomem(err, n * sizeof *w->in);
-    const char *blobs = body + json_len;
-    size_t left = len - json_len;
     for (size_t i = 0; i < n; i++) {
         struct sv_wire_input *in = &w->in[i];
-        bool binary;
-        s = input(json_array_get(list, i), (int)i, body, &w->cuts, in, &binary, err);
+        s = input(json_array_get(list, i), (int)i, body, &w->cuts, in, err);
         for (int k = 0; s == RT_OK && k < w->n_in; k++)
             if (strcmp(w->in[k].name, in->name) == 0)
                 s = rt_fail(err, RT_E_INVALID, "input '%.*s' already exists in request", SV_SHOWN,
                             in->name);
-        if (s == RT_OK && binary)
-            s = take_blob(in, model, &blobs, &left, err);
         if (s != RT_OK)
             return s;
         w->n_in++;
     }
-    if (left > 0)
-        return rt_fail(err, RT_E_INVALID,
-                       "unexpected additional input data for model '%s': %zu bytes are left over",
-                       model, left);
     return RT_OK;
 }
 
@@ -295,8 +273,8 @@ static enum rt_status outputs(json_t *root, struct sv_wire_request *w, struct rt
     return RT_OK;
 }
 
-enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, const char *model,
-                             struct sv_wire_request *w, struct rt_error *err)
+static enum rt_status parse(const char *body, size_t json_len, struct sv_wire_request *w,
+                            struct rt_error *err)
 {
     struct sv_text rest = { 0 };
     enum rt_status s =
@@ -308,14 +286,14 @@ enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, cons
     json_error_t why;
     sv_json_out_of_memory(); /* forgets earlier ones */
     json_t *root = json_loadb(rest.len > 0 ? rest.p : "", rest.len, JSON_REJECT_DUPLICATES, &why);
-    if (root == NULL) {
-        s = sv_json_out_of_memory()
-                ? rt_fail_nomem(err, rest.len)
-                : rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %zu: %s",
-                          sv_cuts_offset(&w->cuts, (size_t)why.position), sv_json_fault(&why));
-        goto out;
-    }
     w->tree = root;
+    if (sv_json_out_of_memory()) /* after which a tree may be there that lacks a part */
+        s = rt_fail_nomem(err, rest.len);
+    else if (root == NULL)
+        s = rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %zu: %s",
+                    sv_cuts_offset(&w->cuts, (size_t)why.position), sv_json_fault(&why));
+    if (s != RT_OK)
+        goto out;
     json_t *id;
     s = json_is_object(root)
             ? member(root, "the request", "id", JSON_STRING, false, &id, err)
@@ -326,12 +304,134 @@ enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, cons
         w->id = json_string_value(id);
     s = request_parameters(root, w, err);
     if (s == RT_OK)
-        s = inputs(root, body, json_len, len, model, w, err);
+        s = inputs(root, body, w, err);
     if (s == RT_OK)
         s = outputs(root, w, err);
 out:
     sv_text_reset(&rest);
     return s;
+}
+
+/* Gives the inputs that are binary their bytes, one behind the other, of blob[0..len). */
+static enum rt_status take_blobs(struct sv_wire_request *w, const char *blob, size_t len,
+                                 const char *model, struct rt_error *err)
+{
+    for (int i = 0; i < w->n_in; i++) {
+        struct sv_wire_input *in = &w->in[i];
+        if (in->json != NULL)
+            continue;
+        if (in->blob_len > len)
+            return rt_fail(err, RT_E_INVALID,
+                           "unexpected size for input '%.*s', expecting %zu additional bytes for "
+                           "model '%s'",
+                           SV_SHOWN, in->name, in->blob_len - len, model);
+        in->blob = blob;
+        blob += in->blob_len;
+        len -= in->blob_len;
+    }
+    return len == 0 ? RT_OK
+                    : rt_fail(err, RT_E_INVALID,
+                              "unexpected additional input data for model '%s': %zu bytes are left "
+                              "over",
+                              model, len);
+}
+
+/* Heads of this size are remembered. */
+#define MEMO_MAX 4096
+
+struct sv_wire_memo {
+    pthread_mutex_t lock;
+    char *text; /* NULL: nothing is remembered */
+    size_t len;
+    struct sv_wire_request parsed; /* of that text; inputs have no bytes yet */
+};
+
+struct sv_wire_memo *sv_wire_memo_create(void)
+{
+    struct sv_wire_memo *memo = rt_zalloc(sizeof *memo);
+    if (memo != NULL)
+        pthread_mutex_init(&memo->lock, NULL);
+    return memo;
+}
+
+void sv_wire_memo_destroy(struct sv_wire_memo *memo)
+{
+    if (memo == NULL)
+        return;
+    sv_wire_reset(&memo->parsed);
+    rt_free(memo->text);
+    pthread_mutex_destroy(&memo->lock);
+    rt_free(memo);
+}
+
+/* Both share the tree, whose count of references is atomic. */
+static bool copy(const struct sv_wire_request *from, struct sv_wire_request *to)
+{
+    size_t in_len = (size_t)from->n_in * sizeof *from->in;
+    size_t out_len = (size_t)from->n_out * sizeof *from->out;
+    struct sv_wire_input *in = rt_alloc(in_len);
+    struct sv_wire_output *out = from->n_out > 0 ? rt_alloc(out_len) : NULL;
+    if (in == NULL || (from->n_out > 0 && out == NULL)) {
+        rt_free(in);
+        rt_free(out);
+        return false;
+    }
+    *to = *from;
+    to->cuts = (struct sv_cuts){ 0 };
+    to->in = memcpy(in, from->in, in_len);
+    to->out = from->n_out > 0 ? memcpy(out, from->out, out_len) : NULL;
+    json_incref(to->tree);
+    return true;
+}
+
+/* Whether *w could be had without parsing. */
+static bool recall(struct sv_wire_memo *memo, const char *text, size_t len,
+                   struct sv_wire_request *w)
+{
+    if (len > MEMO_MAX)
+        return false;
+    pthread_mutex_lock(&memo->lock);
+    bool known = memo->text != NULL && memo->len == len && memcmp(memo->text, text, len) == 0 &&
+                 copy(&memo->parsed, w);
+    pthread_mutex_unlock(&memo->lock);
+    return known;
+}
+
+/* What has an id, or values among the JSON, does not come again. */
+static void remember(struct sv_wire_memo *memo, const char *text, size_t len,
+                     const struct sv_wire_request *w)
+{
+    if (len > MEMO_MAX || w->id != NULL || w->cuts.n > 0)
+        return;
+    struct sv_wire_request parsed = { 0 };
+    char *mine = rt_alloc(len);
+    if (mine == NULL || !copy(w, &parsed)) {
+        rt_free(mine);
+        return;
+    }
+    memcpy(mine, text, len);
+    pthread_mutex_lock(&memo->lock);
+    char *old_text = memo->text;
+    struct sv_wire_request old = memo->parsed;
+    memo->text = mine;
+    memo->len = len;
+    memo->parsed = parsed;
+    pthread_mutex_unlock(&memo->lock);
+    rt_free(old_text);
+    sv_wire_reset(&old);
+}
+
+enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, const char *model,
+                             struct sv_wire_memo *memo, struct sv_wire_request *w,
+                             struct rt_error *err)
+{
+    if (!recall(memo, body, json_len, w)) {
+        enum rt_status s = parse(body, json_len, w, err);
+        if (s != RT_OK)
+            return s;
+        remember(memo, body, json_len, w);
+    }
+    return take_blobs(w, body + json_len, len - json_len, model, err);
 }
 
 void sv_wire_reset(struct sv_wire_request *w)

@@ -35,10 +35,19 @@ struct sv_wire_request {
     struct sv_wire_output *out; /* n_out is 0 when none is listed: all are wanted */
 };
 
+/* The JSON in front of binary tensors that was understood last: who sends one picture after another
+ * sends the same again and again, and it need not be parsed again. For any number of threads. */
+struct sv_wire_memo;
+
+/* NULL: out of memory. */
+struct sv_wire_memo *sv_wire_memo_create(void);
+void sv_wire_memo_destroy(struct sv_wire_memo *memo);
+
 /* Parses body[0..json_len) as JSON and hands the bytes up to body[len) to the inputs that ask for
  * them. `model` is the model's name, for messages. *w is to be reset in any case. */
 enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, const char *model,
-                             struct sv_wire_request *w, struct rt_error *err);
+                             struct sv_wire_memo *memo, struct sv_wire_request *w,
+                             struct rt_error *err);
 void sv_wire_reset(struct sv_wire_request *w);
 
 /* What a client wrote is shown in messages up to this many bytes: "%.*s". */

@@ -62,8 +62,9 @@ struct exchange {
     struct sv_request req; /* first: a request is an exchange */
     struct sv_http *http;
     struct MHD_Connection *connection;
-    char *body;
-    size_t body_room;  /* without the zero byte; counted in http->held */
+    char *body;        /* lead bytes into its block */
+    size_t lead;       /* so many that the tensors behind the body's JSON are aligned */
+    size_t body_room;  /* without the lead and the zero byte; counted in http->held */
     size_t body_limit; /* what may still come by the declaration, or by max_body */
     bool too_much;     /* the response says of what; the rest of the body is dropped */
     size_t dropped;
@@ -265,7 +266,8 @@ static void reply_too_large(struct exchange *x)
 
 static void drop_body(struct exchange *x)
 {
-    rt_free(x->body);
+    if (x->body != NULL)
+        rt_free(x->body - x->lead);
     x->body = NULL;
     atomic_fetch_sub_explicit(&x->http->held, x->body_room, memory_order_relaxed);
     x->body_room = 0;
@@ -289,13 +291,14 @@ static enum rt_status grow(struct exchange *x, size_t len, struct rt_error *err)
                     "the requests at work have %zu bytes of bodies, as many as may be held "
                     "(--max-body-memory)",
                     held - more);
-    else if ((grown = rt_realloc_array(x->body, room + 1, 1)) == NULL)
+    else if ((grown = rt_realloc_array(x->body != NULL ? x->body - x->lead : NULL,
+                                       x->lead + room + 1, 1)) == NULL)
         s = rt_fail_nomem(err, room);
     if (s != RT_OK) {
         atomic_fetch_sub_explicit(&h->held, more, memory_order_relaxed);
         return s;
     }
-    x->body = grown;
+    x->body = grown + x->lead;
     x->body_room = room;
     return RT_OK;
 }
@@ -385,6 +388,14 @@ static void read_head(struct MHD_Connection *c, const char *path, const char *ve
     MHD_get_connection_values(c, MHD_HEADER_KIND, add_header, head);
 }
 
+/* Tensors that lie in the body are used there, if they are aligned. Whether the length of what is
+ * in front of them is a good one is the codec's to say. */
+static size_t lead_of(const struct sv_request *req)
+{
+    const char *json_len = find_header(req, "Inference-Header-Content-Length");
+    return json_len != NULL ? -(size_t)strtoull(json_len, NULL, 10) % RT_ALIGN : 0;
+}
+
 /* The headers are complete. A body that is declared too large is refused unread, as is a connection
  * that is one too many; *out is NULL when there is no memory even to say so. */
 static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const char *path,
@@ -411,6 +422,7 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     if (!sv_head_check(&head, &x->req.response))
         return refuse(x);
     allow(c, h->options.body_timeout);
+    x->lead = lead_of(&x->req);
     x->body_limit = h->options.max_body;
     if (head.length != NULL) {
         unsigned long long len = strtoull(head.length, NULL, 10); /* libmicrohttpd checked it */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "server/clock.h"
+#include "server/codec_request.h"
 #include "server/file.h"
 #include "server/log.h"
 
@@ -395,12 +396,15 @@ enum rt_status sv_model_load(const char *name, const struct sv_source *src,
     atomic_init(&m->refs, 1);
     m->name = rt_strdup(name);
     m->path = rt_strdup(src->path);
+    m->memo = sv_wire_memo_create();
     m->version = src->version;
     snprintf(m->version_text, sizeof m->version_text, "%" PRId64, src->version);
     m->config = *config;
     memset(config, 0, sizeof *config);
-    enum rt_status s = m->name != NULL && m->path != NULL ? load(m, src, o, err)
-                                                          : rt_fail_nomem(err, strlen(src->path));
+    enum rt_status s = m->name != NULL && m->path != NULL && m->memo != NULL
+                           ? load(m, src, o, err)
+
+                           : rt_fail_nomem(err, strlen(src->path));
     if (s != RT_OK) {
         sv_model_destroy(m);
         if (err != NULL && strncmp(err->text, src->path, strlen(src->path)) != 0 &&
@@ -420,6 +424,7 @@ void sv_model_destroy(struct sv_model *m)
     sv_model_config_reset(&m->config);
     sv_labels_reset(&m->labels);
     sv_stats_reset(&m->stats);
+    sv_wire_memo_destroy(m->memo);
     rt_free(m->image_note);
     rt_free(m->name);
     rt_free(m->path);

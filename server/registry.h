@@ -32,7 +32,8 @@ struct sv_model {
     struct sv_preprocess preprocess; /* how, unless image_input is -1 */
     char *image_note;                /* why image_input is -1, one sentence; else NULL */
     struct sv_batcher *batcher;
-    struct sv_stats stats; /* counted by the batcher; read at any time */
+    struct sv_wire_memo *memo; /* the codec's */
+    struct sv_stats stats;     /* counted by the batcher; read at any time */
     double load_seconds;
     /* The fleet's own business (fleet.h). */
     atomic_int refs;

@@ -525,6 +525,43 @@ static void test_decode_binary(void **state)
     }
 }
 
+#define BINARY(n)                                                                                  \
+    X("\"shape\":[" n ",3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":" n "2}")
+
+/* Requests with the same JSON, as clients send them, and with another in between; with as much
+ * memory as there is, and with every allocation failing in turn. */
+static void test_decode_again(void **state)
+{
+    (void)state;
+    static const char *const json[] = { BINARY("1"), BINARY("1"), BINARY("1") " ", BINARY("1") };
+    struct sv_model *m = find("one");
+    long live = -1;
+    for (long fails = -1; fails < 40; fails++)
+        for (size_t i = 0; i < sizeof json / sizeof json[0]; i++) {
+            _Alignas(16) char body[256];
+            char header[24];
+            struct rt_error err;
+            struct sv_infer in = { 0 };
+            const float value[3] = { (float)i, (float)fails, 2 };
+            size_t json_len = strlen(json[i]);
+            memcpy(body, json[i], json_len);
+            memcpy(body + json_len, value, sizeof value);
+            snprintf(header, sizeof header, "%zu", json_len);
+            rt_mem_fail(fails);
+            enum rt_status s = sv_infer_decode(m, body, json_len + sizeof value, header, &in, &err);
+            rt_mem_fail(-1);
+            if (s == RT_OK)
+                assert_memory_equal(in.job->in[0].data, value, sizeof value);
+            else if (s != RT_E_NOMEM || fails < 0)
+                fail_msg("allocation %ld: %s", fails, err.text);
+            sv_infer_reset(&in);
+            if (live < 0)
+                live = rt_mem_live();
+            assert_int_equal(rt_mem_live(), live);
+        }
+    sv_model_release(m);
+}
+
 static void test_decode_raw(void **state)
 {
     (void)state;
@@ -797,6 +834,7 @@ int main(void)
         cmocka_unit_test(test_decode_without_memory),
         cmocka_unit_test(test_decode_good),
         cmocka_unit_test(test_decode_binary),
+        cmocka_unit_test(test_decode_again),
         cmocka_unit_test(test_decode_raw),
         cmocka_unit_test(test_header_length),
         cmocka_unit_test(test_encode),
