@@ -68,6 +68,27 @@ static void producer_with_other_readers(void **state)
     rt_graph_destroy(g);
 }
 
+static void dropout(float ratio, const char *left)
+{
+    struct rt_graph *g = new_graph();
+    struct rt_tensor training = { .dtype = RT_BOOL, .shape = SHAPE(1), .data = &(bool){ true } };
+    int x = add_input(g, "x", SHAPE(N, 4));
+    int drop = NODE(g, "Dropout", "drop", NODE(g, "Relu", "relu", x),
+                    add_floats(g, SHAPE(1), ratio, 0), rt_graph_add_const(g, NULL, &training));
+    set_output(g, NODE(g, "Neg", "y", drop));
+    expect_dump(g, left);
+    rt_graph_destroy(g);
+}
+
+/* In training mode too, if nothing is to be dropped. */
+static void dropout_of_nothing(void **state)
+{
+    (void)state;
+    dropout(0, "relu: Relu(x) -> relu[N,4]\ny: Neg(relu) -> y[N,4]\n");
+    dropout(0.5f, "relu: Relu(x) -> relu[N,4]\n"
+                  "drop: Dropout(relu, %2, %3) -> drop[N,4]\ny: Neg(drop) -> y[N,4]\n");
+}
+
 /* conv -> relu -> bn: behind the activation it can only be a step. */
 static void after_activation(void **state)
 {
@@ -197,8 +218,8 @@ static void shape_chain_folds_for_any_batch(void **state)
     (void)state;
     struct rt_graph *g = new_graph();
     int x = add_input(g, "x", SHAPE(N, 4, 2, 2));
-    int first = NODE(g, "Gather", "first", NODE(g, "Shape", "shape", x),
-                     add_ints(g, 1, (int64_t[]){ 0 }));
+    int first =
+        NODE(g, "Gather", "first", NODE(g, "Shape", "shape", x), add_ints(g, 1, (int64_t[]){ 0 }));
     int target = NODE(g, "Concat", "target", first, add_ints(g, 1, (int64_t[]){ -1 }));
     attr_int(g, target, "axis", 0);
     set_output(g, NODE(g, "Reshape", "y", x, target));
@@ -216,6 +237,7 @@ int main(void)
         cmocka_unit_test(two_in_a_row),
         cmocka_unit_test(forward_only_without_padding),
         cmocka_unit_test(producer_with_other_readers),
+        cmocka_unit_test(dropout_of_nothing),
         cmocka_unit_test(after_activation),
         cmocka_unit_test(after_concat),
         cmocka_unit_test(moves_of_channels_are_one),

@@ -32,9 +32,18 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
         return rt_node_fail(err, RT_E_INVALID, n, "training_mode must be one bool");
     if (ratio != NULL && (!rt_dtype_is_float(ratio->dtype) || rt_shape_numel(&ratio->shape) != 1))
         return rt_node_fail(err, RT_E_INVALID, n, "ratio must be one real number");
-    if (trains(g, n))
+    float dropped = rt_attr_float(n, "ratio", 0.5f);
+    const float *given;
+    int64_t count = -1;
+    enum rt_status s = RT_OK;
+    if (ratio != NULL && ratio->constant)
+        s = rt_const_floats(g, n, 1, "ratio", &given, &count, err);
+    if (count == 1)
+        dropped = given[0];
+    /* Networks exported in training mode are often kept from dropping by a ratio of 0. */
+    if (s == RT_OK && trains(g, n) && dropped != 0)
         n->op = &training;
-    return set_outputs(g, n, err);
+    return s == RT_OK ? set_outputs(g, n, err) : s;
 }
 
 /* The output is a view; only the mask is to be made: everything is kept. */
