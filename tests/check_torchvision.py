@@ -36,6 +36,7 @@ CONVD = os.environ.get("CONVD_BINARY", str(ROOT / "build" / "convd"))
 OPSETS = [11, 13, 16]
 TOLERANCE = 1e-4  # of the range of PyTorch's answers
 SEED = 7
+DRAWS = 8
 PICTURES = 5
 ALONE = 3  # the one of them that is also run by itself
 
@@ -105,22 +106,33 @@ def check(network, opset, pictures, expected, folder):
         ", ".join(f"{n} {fate}" for fate, n in sorted(fates.items())) or "none")
 
 
-def prepare(name):
-    """The network with random weights, pictures for it, and PyTorch's answers."""
-    torch.manual_seed(SEED)
+def draw(name, seed):
+    """The network with random weights, pictures for it, PyTorch's answers in double precision, and
+    how far its answers in single precision are off, of their range."""
+    torch.manual_seed(seed)
     network = export_torchvision.load(name, False, side_of(name))
-    export_common.randomise(network.module, network.side, SEED)
-    # Of those that made the statistics: a deep random network would explode on some of others, and
-    # then no two programs agree.
-    pictures = export_common.pictures(export_common.N_PICTURES, network.side, SEED)[:PICTURES]
-    # In double precision: rounding alone moves single precision, PyTorch's too, by more than the
-    # tolerance in the deepest of them.
+    export_common.randomise(network.module, network.side, seed)
+    # Of those that made the statistics: a deep random network would explode on most of others.
+    pictures = export_common.pictures(export_common.N_PICTURES, network.side, seed)[:PICTURES]
     with torch.no_grad():
+        single = network.module(pictures).numpy()
         expected = copy.deepcopy(network.module).double()(pictures.double()).numpy()
+    return network, pictures.numpy(), expected, np.abs(single - expected).max() / np.ptp(expected)
+
+
+def prepare(name):
+    """The first draw on which programs can agree at all: in some of the deepest networks one
+    picture's values grow without bound, and rounding with them."""
+    for seed in range(SEED, SEED + DRAWS):
+        network, pictures, expected, rounding = draw(name, seed)
+        if rounding <= TOLERANCE / 4:
+            break
+    else:
+        raise Wrong(f"of {DRAWS} random networks PyTorch's own single precision is right for none")
     spread = np.abs(expected - expected[0]).max() / np.ptp(expected)
     if not spread > 0.01:  # or a program that never looks at the picture could pass
         raise Wrong("the random network gives all pictures the same answer")
-    return network, pictures.numpy(), expected
+    return network, pictures, expected
 
 
 def run(name, opsets, count):
