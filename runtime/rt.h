@@ -168,6 +168,9 @@ enum rt_status rt_tensor_from_pb(const void *bytes, size_t len, struct rt_tensor
 /* Cores this process may use: the affinity mask and the cgroup's CPU quota (v1 and v2), rounded
  * up, at least 1. */
 int rt_cpu_budget(void);
+/* Bytes that the cgroup's memory limit (v1 and v2) leaves this process; 0: there is no limit below
+ * what the machine has. */
+size_t rt_memory_limit(void);
 /* The level of kernels in use ("scalar", "avx2", "avx512"): the best that the CPU has, or RT_ISA's. */
 const char *rt_isa(void);
 

@@ -259,10 +259,10 @@ static enum rt_status check_preferred(const struct sv_model *m, struct rt_error 
 #define LIGHT_FLOPS 4e6
 #define LIGHT_BYTES ((size_t)256 << 10)
 
-/* The bytes that a run of one sample works on. */
-static size_t bytes_of_one(const struct sv_model *m, const struct rt_model_info *info)
+/* The bytes of one sample's inputs; SIZE_MAX where dimensions are free. */
+static size_t input_bytes(const struct sv_model *m)
 {
-    size_t all = info->activation_bytes_one;
+    size_t all = 0;
     for (int i = 0; i < m->n_in; i++) {
         const struct rt_io *io = rt_model_input(m->rt, i);
         struct rt_shape shape = io->shape;
@@ -273,6 +273,13 @@ static size_t bytes_of_one(const struct sv_model *m, const struct rt_model_info 
             return SIZE_MAX;
     }
     return all;
+}
+
+/* The bytes that a run of one sample works on. */
+static size_t bytes_of_one(const struct sv_model *m, const struct rt_model_info *info)
+{
+    size_t all;
+    return rt_add_size(input_bytes(m), info->activation_bytes_one, &all) ? all : SIZE_MAX;
 }
 
 /* The samples that are light work together; 0: not even one is. */
@@ -287,6 +294,17 @@ static int light_samples(const struct sv_model *m)
     if (one * most > LIGHT_BYTES)
         most = LIGHT_BYTES / one;
     return info.flops * (double)most > LIGHT_FLOPS ? (int)(LIGHT_FLOPS / info.flops) : (int)most;
+}
+
+/* Requests that may wait where the model's own configuration does not say. Inputs of free size are
+ * bounded by what bodies may hold. */
+static int queue_size(const struct sv_model *m, const struct sv_registry_options *o)
+{
+    const size_t one = input_bytes(m);
+    if (o->max_queue_memory == 0 || one == 0 || one == SIZE_MAX)
+        return o->max_queue;
+    const size_t most = o->max_queue_memory / one;
+    return most >= (size_t)o->max_queue ? o->max_queue : most > 0 ? (int)most : 1;
 }
 
 static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry_options *o,
@@ -361,13 +379,13 @@ static enum rt_status load(struct sv_model *m, const struct sv_source *src,
     enum rt_status s = load_file(m, &options, err);
     if (s != RT_OK)
         return s;
-    if (m->config.max_queue_size == 0)
-        m->config.max_queue_size = o->max_queue;
     if (m->config.default_timeout_us == 0)
         m->config.default_timeout_us = o->queue_timeout_us;
     m->n_in = rt_model_n_inputs(m->rt);
     m->n_out = rt_model_n_outputs(m->rt);
     m->max_batch = rt_model_max_batch(m->rt);
+    if (m->config.max_queue_size == 0)
+        m->config.max_queue_size = queue_size(m, o);
     s = find_image_input(m, o->max_pixels, err);
     m->preprocess.scaled_decode = !o->exact;
     if (s == RT_OK)

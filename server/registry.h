@@ -54,14 +54,15 @@ enum sv_model_state {
 const char *sv_model_state_name(enum sv_model_state state);
 
 struct sv_registry_options {
-    int max_batch;          /* for models whose config.json does not say; 0: 8 */
-    int max_queue;          /* likewise; >= 1 */
-    int queue_timeout_us;   /* likewise; 0: none */
-    size_t memory_limit;    /* of each model, as in rt_options */
-    struct sv_cores *cores; /* the budget, shared by all models; must outlive every model */
-    size_t max_pixels;      /* of a picture, goes into every model's preprocess; 0: the default */
-    bool exact;             /* no algorithm that reorders sums, and every JPEG decoded whole */
-    bool warm_up;           /* run a model on zeros before it is served */
+    int max_batch;           /* for models whose config.json does not say; 0: 8 */
+    int max_queue;           /* likewise; >= 1 */
+    size_t max_queue_memory; /* likewise: of inputs, one sample a request; 0: no bound */
+    int queue_timeout_us;    /* likewise; 0: none */
+    size_t memory_limit;     /* of each model, as in rt_options */
+    struct sv_cores *cores;  /* the budget, shared by all models; must outlive every model */
+    size_t max_pixels;       /* of a picture, goes into every model's preprocess; 0: the default */
+    bool exact;              /* no algorithm that reorders sums, and every JPEG decoded whole */
+    bool warm_up;            /* run a model on zeros before it is served */
 };
 
 enum rt_status sv_registry_create(const struct sv_registry_options *options,

@@ -281,6 +281,7 @@ static enum rt_status start(struct server *s, struct rt_error *err)
             .max_batch = set->max_batch,
             .memory_limit = set->max_model_memory,
             .max_queue = set->max_queue,
+            .max_queue_memory = set->max_queue_memory,
             .queue_timeout_us = (int)(set->queue_timeout * 1e6),
             .cores = s->cores,
             .max_pixels = set->max_pixels,
@@ -363,6 +364,7 @@ static enum rt_status print_config(struct sv_serve_settings *set, const struct s
 int sv_serve_main(int argc, char **argv)
 {
     struct sv_serve_settings set = sv_serve_defaults;
+    sv_serve_fit(&set, rt_memory_limit(), rt_cpu_budget());
     struct sv_arguments args;
     struct rt_error err = { .status = RT_OK };
     int status = 0;

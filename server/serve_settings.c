@@ -74,7 +74,7 @@ static const struct sv_option options[] = {
       AT(max_model_memory),
       .value = "BYTES",
       .help = "weights, constants and activations that a model may need",
-      .none = "4G" },
+      .none = "4G, half of a container's limit" },
     { .name = "max-queue",
       .type = SV_OPTION_INT,
       AT(max_queue),
@@ -82,6 +82,13 @@ static const struct sv_option options[] = {
       .help = "requests that may wait for one model, likewise; more are refused with 503",
       .min = 1,
       .max = 1000000 },
+    { .name = "max-queue-memory",
+      .type = SV_OPTION_SIZE,
+      AT(max_queue_memory),
+      .value = "BYTES",
+      .help = "tensors that may wait for one model; lowers --max-queue where inputs are large",
+      .max = 0x1p50,
+      .none = "no bound, an eighth of a container's limit" },
     { .name = "queue-timeout",
       .type = SV_OPTION_SECONDS,
       AT(queue_timeout),
@@ -235,3 +242,21 @@ const struct sv_serve_settings sv_serve_defaults = {
     .log_level = SV_LOG_INFO,
     .log_format = SV_LOG_TEXT,
 };
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+void sv_serve_fit(struct sv_serve_settings *set, size_t limit, int cores)
+{
+    if (limit == 0)
+        return;
+    /* 4 GiB is what the runtime takes 0 for. */
+    set->max_model_memory = smaller((size_t)4 << 30, limit / 2);
+    set->max_body_memory = smaller(set->max_body_memory, limit / 8);
+    set->max_body = smaller(set->max_body, set->max_body_memory);
+    set->max_queue_memory = limit / 8;
+    /* Three bytes a pixel come to 3/16 of the limit, with every core at a picture. */
+    set->max_pixels = smaller(set->max_pixels, limit / 16 / (size_t)cores);
+}

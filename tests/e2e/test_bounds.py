@@ -146,3 +146,11 @@ def test_a_connection_that_says_nothing(serve):
     server = serve("--idle-timeout", "1", "--header-timeout", "1")
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as s:
         assert s.recv(1) == b""
+
+
+@pytest.mark.parametrize("memory, waiting", [("0", 256), ("31360", 10), ("1G", 256), ("1", 1)])
+def test_queue_memory(serve, memory, waiting):
+    """Inputs of 28x28 floats: as many may wait as fit."""
+    server = serve("--max-queue-memory", memory, paths=[ROOT / "models" / "fashion"])
+    config = server.get("/v2/models/fashion/config").json()
+    assert config["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == waiting
