@@ -15,12 +15,13 @@ int sv_run_main(int argc, char **argv);
 int sv_test_main(int argc, char **argv);
 int sv_inspect_main(int argc, char **argv);
 int sv_bench_main(int argc, char **argv);
+int sv_health_main(int argc, char **argv);
 int sv_completion_main(int argc, char **argv);
 int sv_man_main(int argc, char **argv);
 
 /* Their tables of options. */
 extern const struct sv_command sv_predict_command, sv_run_command, sv_test_command,
-    sv_inspect_command, sv_bench_command, sv_completion_command, sv_man_command;
+    sv_inspect_command, sv_bench_command, sv_health_command, sv_completion_command, sv_man_command;
 
 /* Parses a command line and answers --help. False: the command is over, with *status. */
 bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *settings,
