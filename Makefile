@@ -18,11 +18,12 @@ ARCH   := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev \
     libmicrohttpd-dev libgnutls28-dev libjansson-dev libjpeg62-turbo-dev libspng-dev libwebp-dev zlib1g-dev curl
+LOAD_PACKAGES  := libcurl4-gnutls-dev
 TEST_PACKAGES  := clang libomp-14-dev libclang-rt-14-dev libcmocka-dev python3 python3-pytest \
     python3-numpy python3-requests python3-pil python3-onnx dataset-fashion-mnist \
-    python3-jsonschema libonnx-testdata valgrind
+    python3-jsonschema libonnx-testdata valgrind $(LOAD_PACKAGES)
 PAGE_PACKAGES  := chromium fonts-dejavu-core $(if $(shell command -v npm),,nodejs npm)
-LINT_PACKAGES  := clang-format clang-tidy cppcheck
+LINT_PACKAGES  := clang-format clang-tidy cppcheck $(LOAD_PACKAGES)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # Installs those of $(1) that are not there.
@@ -116,7 +117,7 @@ run: setup ## set up, build, serve the bundled model
 	$(BIN) serve models/fashion
 
 test: setup-test ## set up, build, run every test
-	@$(MAKE) --no-print-directory -j$$(nproc) all $(TEST_BIN)
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(LOAD_BIN) $(TEST_BIN)
 	@B=$(B) BIN=$(BIN) PYTHON=$(PYTHON) SKIP="$(SKIP)" MODE=$(MODE) CC=$(CC) tests/run.sh
 
 test-page: all $(PAGE_MODULES) ## drive the built-in page in a browser; screenshots in build/page
@@ -145,7 +146,7 @@ compare: all build/node_modules/onnxruntime-node ## time MODELS="a.onnx b.onnx" 
 	NODE_PATH=build/node_modules node tests/compare/compare.js --batch $(BATCH) \
 	    --threads $(THREADS) --json build/compare.json $(MODELS)
 
-# The other servers and the load, for `make compare-serving`.
+# The server that does nothing, for `make compare-serving`.
 build/compare/%: tests/compare/%.c Makefile
 	@mkdir -p $(@D)
 	$(call shown,LINK,$@)
@@ -159,9 +160,9 @@ build/node_modules/fastify:
 MNIST     ?= ../shared/data/models/mnist8_cntk/model.onnx
 MOBILENET ?= mobilenet_v2.onnx
 ONLY      ?= tiny,large,pictures,overload,reloads,request
-compare-serving: all build/compare/load build/compare/empty_server $(if $(findstring pictures,$(ONLY)),build/node_modules/fastify) ## the serving core under load: ONLY=tiny,... MOBILENET=net.onnx
+compare-serving: all load build/compare/empty_server $(if $(findstring pictures,$(ONLY)),build/node_modules/fastify) ## the serving core under load: ONLY=tiny,... MOBILENET=net.onnx
 	$(call install,wrk python3-onnx python3-numpy python3-requests python3-pil)
-	CONVD_BINARY=$(BIN) $(PYTHON) tests/compare/serving.py --load build/compare/load \
+	CONVD_BINARY=$(BIN) $(PYTHON) tests/compare/serving.py --load $(LOAD_BIN) \
 	    --empty-server build/compare/empty_server --node-modules build/node_modules \
 	    --mnist $(MNIST) --mobilenet $(MOBILENET) --only $(ONLY) $(COMPARE_FLAGS)
 
@@ -170,10 +171,10 @@ layers: ## who includes whom, against the table of the design
 
 lint: setup-lint layers ## clang-tidy, cppcheck
 	@$(MAKE) --no-print-directory $(PROTO).h
-	clang-tidy --quiet $(RUNTIME) $(SERVER) -- -std=c11 -D_GNU_SOURCE -I. -I$(B) -fopenmp \
+	clang-tidy --quiet $(RUNTIME) $(SERVER) $(wildcard tests/load/*.c) -- -std=c11 -D_GNU_SOURCE -I. -I$(B) -fopenmp \
 	    -DCONVD_VERSION='""'
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
-	    --error-exitcode=1 -I. -I$(B) -D__x86_64__ runtime server
+	    --error-exitcode=1 -I. -I$(B) -D__x86_64__ runtime server tests/load
 
 format: ## clang-format everything
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.inc')
@@ -205,6 +206,8 @@ reference: all ## write the options' reference in server/README.md anew
 
 clean: ## remove build/
 	rm -rf build
+
+include tests/load/load.mk
 
 # --- rules ------------------------------------------------------------------------------------
 

@@ -490,7 +490,8 @@ static void print_option(const struct sv_option *o, const struct sv_command *c, 
 
 void sv_options_help(const struct sv_command *c, FILE *to)
 {
-    fprintf(to, "Usage: " SV_NAME " %s [OPTION...]%s%s\n\n%s\n\nOptions:\n", c->name,
+    fprintf(to, "Usage: %s%s [OPTION...]%s%s\n\n%s\n\nOptions:\n",
+            c->program != NULL ? c->program : SV_NAME " ", c->program != NULL ? "" : c->name,
             c->usage[0] != '\0' ? " " : "", c->usage, c->summary);
     for (const struct sv_option *o = c->options; o->name != NULL; o++)
         print_option(o, c, to);

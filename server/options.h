@@ -54,6 +54,7 @@ struct sv_option {
 };
 
 struct sv_command {
+    const char *program; /* what help calls a program of its own; NULL: "convd", then name */
     const char *name;    /* "serve" */
     const char *usage;   /* "[PATH...]": what stands behind the options */
     const char *summary; /* what it does; may have several lines, without a last newline */

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WIDTH 900
-#define MARGIN 24
+#define WIDTH SV_PLOT_WIDTH
+#define MARGIN SV_PLOT_MARGIN
 #define LABEL 300 /* width of the labels */
 #define ROW 20
 #define BAR_MAX 360
@@ -16,25 +16,15 @@
 
 static const char *const colour_name[] = { "#1f5fbf", "#c76a15", "#1c7a3d" };
 
-/* Text with what XML takes for its own written otherwise; names come from a file. */
-static void add_text(struct sv_text *t, const char *s)
+const char *sv_plot_colour_name(enum sv_plot_colour colour)
 {
-    for (; *s != '\0'; s++) {
-        if (*s == '<')
-            sv_text_add(t, "&lt;");
-        else if (*s == '>')
-            sv_text_add(t, "&gt;");
-        else if (*s == '&')
-            sv_text_add(t, "&amp;");
-        else
-            sv_text_bytes(t, (unsigned char)*s < 0x20 ? "?" : s, 1);
-    }
+    return colour_name[colour];
 }
 
-static void text_at(struct sv_plot *p, double x, double y, const char *attributes, const char *s)
+void sv_plot_text(struct sv_plot *p, double x, double y, const char *attributes, const char *s)
 {
     sv_text_printf(&p->body, "<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, attributes);
-    add_text(&p->body, s);
+    sv_text_xml(&p->body, s);
     sv_text_add(&p->body, "</text>\n");
 }
 
@@ -48,22 +38,22 @@ static void label_at(struct sv_plot *p, double y, const char *label)
     while (from > label && ((unsigned char)*from & 0xc0) == 0x80)
         from++;
     snprintf(cut, sizeof cut, "%s%s", from > label ? "\u2026" : "", from);
-    text_at(p, MARGIN + LABEL - 8, y, "text-anchor=\"end\"", cut);
+    sv_plot_text(p, MARGIN + LABEL - 8, y, "text-anchor=\"end\"", cut);
 }
 
 void sv_plot_begin(struct sv_plot *p, const char *title, const char *subtitle)
 {
     *p = (struct sv_plot){ .y = MARGIN + 14 };
-    text_at(p, MARGIN, p->y, "font-size=\"18\" font-weight=\"bold\"", title);
+    sv_plot_text(p, MARGIN, p->y, "font-size=\"18\" font-weight=\"bold\"", title);
     p->y += 22;
-    text_at(p, MARGIN, p->y, "fill=\"#566072\"", subtitle);
+    sv_plot_text(p, MARGIN, p->y, "fill=\"#566072\"", subtitle);
     p->y += 14;
 }
 
 void sv_plot_heading(struct sv_plot *p, const char *text)
 {
     p->y += 28;
-    text_at(p, MARGIN, p->y, "font-size=\"14\" font-weight=\"bold\"", text);
+    sv_plot_text(p, MARGIN, p->y, "font-size=\"14\" font-weight=\"bold\"", text);
     p->y += 10;
 }
 
@@ -75,7 +65,7 @@ void sv_plot_legend(struct sv_plot *p, const char *const *name, int n)
         sv_text_printf(&p->body,
                        "<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n", x,
                        p->y - 9, colour_name[i]);
-        text_at(p, x + 15, p->y, "fill=\"#566072\"", name[i]);
+        sv_plot_text(p, x + 15, p->y, "fill=\"#566072\"", name[i]);
     }
     p->y += 8;
 }
@@ -88,7 +78,7 @@ void sv_plot_bar(struct sv_plot *p, const char *label, double share, enum sv_plo
     sv_text_printf(
         &p->body, "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"2\" fill=\"%s\"/>\n",
         MARGIN + LABEL, p->y + 3, width, ROW - 6, colour_name[colour]);
-    text_at(p, MARGIN + LABEL + width + 6, p->y + 14, "fill=\"#1a1f29\"", text);
+    sv_plot_text(p, MARGIN + LABEL + width + 6, p->y + 14, "fill=\"#1a1f29\"", text);
     p->y += ROW;
 }
 
@@ -112,7 +102,7 @@ static void histogram_at(struct sv_plot *p, double x, const struct rt_histogram 
                            x + i * step, bottom - tall, step * 0.85, tall, colour);
     }
     snprintf(range, sizeof range, "%.3g \u2026 %.3g", (double)h->min, (double)h->max);
-    text_at(p, x, bottom + 12, "font-size=\"10\" fill=\"#566072\"", range);
+    sv_plot_text(p, x, bottom + 12, "font-size=\"10\" fill=\"#566072\"", range);
 }
 
 void sv_plot_histograms(struct sv_plot *p, const char *label, const struct rt_histogram *const *h,
@@ -124,21 +114,28 @@ void sv_plot_histograms(struct sv_plot *p, const char *label, const struct rt_hi
     p->y += HISTOGRAM_TALL + 20;
 }
 
-enum rt_status sv_plot_write(struct sv_plot *p, const char *path, struct rt_error *err)
+enum rt_status sv_plot_end(struct sv_plot *p, struct sv_text *out, struct rt_error *err)
 {
-    struct sv_text t = { 0 };
     const double height = p->y + MARGIN;
-    sv_text_printf(&t,
+    sv_text_printf(out,
                    "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%.0f\" "
                    "viewBox=\"0 0 %d %.0f\" font-family=\"system-ui, DejaVu Sans, sans-serif\" "
                    "font-size=\"12\" fill=\"#1a1f29\">\n"
                    "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
                    WIDTH, height, WIDTH, height);
-    sv_text_bytes(&t, p->body.p, p->body.len);
-    sv_text_add(&t, "</svg>\n");
-    enum rt_status s = t.failed || p->body.failed ? rt_fail_nomem(err, p->body.len)
-                                                  : sv_file_write(path, t.p, t.len, err);
-    sv_text_reset(&t);
+    sv_text_bytes(out, p->body.p, p->body.len);
+    sv_text_add(out, "</svg>\n");
+    enum rt_status s = out->failed || p->body.failed ? rt_fail_nomem(err, p->body.len) : RT_OK;
     sv_text_reset(&p->body);
+    return s;
+}
+
+enum rt_status sv_plot_write(struct sv_plot *p, const char *path, struct rt_error *err)
+{
+    struct sv_text t = { 0 };
+    enum rt_status s = sv_plot_end(p, &t, err);
+    if (s == RT_OK)
+        s = sv_file_write(path, t.p, t.len, err);
+    sv_text_reset(&t);
     return s;
 }

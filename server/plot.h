@@ -5,7 +5,11 @@
 #include "runtime/rt.h"
 #include "server/text.h"
 
-/* Begins with sv_plot_begin(); rows are put below one another; ends with sv_plot_write(). */
+#define SV_PLOT_WIDTH 900 /* pixels; the height grows */
+#define SV_PLOT_MARGIN 24
+
+/* Begins with sv_plot_begin(); rows are put below one another; ends with sv_plot_end() or
+ * sv_plot_write(). What has a form of its own is SVG added to body, with y moved below it. */
 struct sv_plot {
     struct sv_text body;
     double y; /* where the next row begins */
@@ -24,6 +28,13 @@ void sv_plot_bar(struct sv_plot *p, const char *label, double share, enum sv_plo
 /* A label and up to three histograms side by side, in the order of the colours. */
 void sv_plot_histograms(struct sv_plot *p, const char *label, const struct rt_histogram *const *h,
                         int n);
+/* One line of text, with what XML takes for its own written otherwise; attributes are those of its
+ * element. */
+void sv_plot_text(struct sv_plot *p, double x, double y, const char *attributes, const char *s);
+const char *sv_plot_colour_name(enum sv_plot_colour colour); /* "#1f5fbf" */
+
+/* Adds the whole picture to out and frees p, in any case. */
+enum rt_status sv_plot_end(struct sv_plot *p, struct sv_text *out, struct rt_error *err);
 /* Writes the file and frees, in any case. */
 enum rt_status sv_plot_write(struct sv_plot *p, const char *path, struct rt_error *err);
 

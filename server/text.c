@@ -100,6 +100,20 @@ void sv_text_json_str(struct sv_text *t, const char *s)
     sv_text_json(t, s, strlen(s));
 }
 
+void sv_text_xml(struct sv_text *t, const char *s)
+{
+    for (; *s != '\0'; s++) {
+        if (*s == '<')
+            sv_text_add(t, "&lt;");
+        else if (*s == '>')
+            sv_text_add(t, "&gt;");
+        else if (*s == '&')
+            sv_text_add(t, "&amp;");
+        else
+            sv_text_bytes(t, (unsigned char)*s < 0x20 && *s != '\n' ? "?" : s, 1);
+    }
+}
+
 void sv_text_int(struct sv_text *t, int64_t v)
 {
     char *to = sv_text_reserve(t, SV_NUMBER_ROOM);

@@ -24,6 +24,8 @@ void sv_text_printf(struct sv_text *t, const char *fmt, ...) __attribute__((form
 /* A JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. */
 void sv_text_json(struct sv_text *t, const char *s, size_t len);
 void sv_text_json_str(struct sv_text *t, const char *s);
+/* Text of SVG and HTML, with what those take for their own written otherwise. */
+void sv_text_xml(struct sv_text *t, const char *s);
 void sv_text_int(struct sv_text *t, int64_t v);
 void sv_text_uint(struct sv_text *t, uint64_t v);
 void sv_text_float(struct sv_text *t, float v);

@@ -110,25 +110,26 @@ class Case:
     def learn(self, server, path):
         answer = server.post(path, self.body, headers=self.headers)
         assert answer.status_code == 200, answer.text
-        file = self.file.with_suffix(f".answer{len(self.answers)}")
+        file = self.file.with_name(f"{self.file.name}.answer{len(self.answers)}")
         file.write_bytes(answer.content)
         self.answers.append(file)
         return answer
 
 
 def load(port, path, cases, connections, seconds, rate=None):
-    command = [args.load, "--port", port, "--path", path, "--connections", connections,
-               "--seconds", seconds]
-    if rate:
-        command += ["--rate", rate]
+    """What convd-load says of one load, with "rate": right answers a second."""
+    command = [args.load, f"http://127.0.0.1:{port}", "--path", path, "--body", "raw",
+               "--connections", connections, "--time", seconds, "--warm-up", 0, "--timeout", 60,
+               "--arrivals", "constant", "--json", "-"]
+    command += ["--rate", max(1, round(rate))] if rate else ["--concurrency", connections]
     for name, value in cases[0].headers.items():
         command += ["--header", f"{name}: {value}"]
     for case in cases:
-        command += ["--body", case.file]
-        for answer in case.answers:
-            command += ["--answer", answer]
-    out = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True,
-                                    text=True).stdout)
+        command += ["--data", case.file]
+    if cases[0].answers:
+        command += ["--check"]
+    out = json.loads(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE,
+                                    text=True).stdout)["sides"][0]["levels"][0]
     out["rate"] = out["answers"].get("200", {"count": 0})["count"] / seconds
     return out
 
@@ -303,10 +304,10 @@ def overload(folder):
     watch.stop()
     taken, refused = storm["answers"]["200"], storm["answers"].get("503", {"count": 0})
     others = {k: v["count"] for k, v in storm["answers"].items() if k not in ("200", "503")}
-    report(f"{args.storm} s of {storm['begun'] / args.storm:.0f} requests/s",
+    report(f"{args.storm} s of {storm['requests'] / args.storm:.0f} requests/s",
            f"{taken['count']} answered, {refused['count']} refused, {others or 'no'} others")
     report("answers of other kinds, connections broken", f"{others} {storm['broken']}", "none",
-           not others and storm["broken"] == storm["lost"] == 0)
+           not others and storm["broken"] == storm["unsent"] == 0)
     report("refusals without Retry-After", storm["without_retry_after"], 0,
            storm["without_retry_after"] == 0)
     at_most("refused within, p50", refused["p50"], 5, " ms")
@@ -370,9 +371,8 @@ def reloads(folder):
             done += 1
         user.join()
         memory.append(convd.memory() / 2**20)
-        totals["answers"] += out[0]["begun"]
-        totals["failed"] += out[0]["broken"] + out[0]["lost"] + out[0]["begun"] - round(
-            out[0]["rate"] * 5)
+        totals["answers"] += out[0]["requests"]
+        totals["failed"] += out[0]["failed"] - out[0]["wrong"]
         totals["wrong"] += out[0]["wrong"]
     report(f"{done} reloads under {totals['answers']} requests: failed", totals["failed"], 0,
            totals["failed"] == 0)
