@@ -146,15 +146,17 @@ static enum rt_status note(struct client *c, const struct slot *s, CURLcode code
     return ld_histogram_add(&ld_run_times(r, (int)status)->ns, now - s->intended, c->err);
 }
 
-/* Takes the answers that are complete. */
-static enum rt_status collect(struct client *c)
+/* Takes the answers that are complete; *any: there were some. */
+static enum rt_status collect(struct client *c, bool *any)
 {
     enum rt_status s = RT_OK;
     CURLMsg *m;
     int left;
+    *any = false;
     while ((m = curl_multi_info_read(c->multi, &left)) != NULL && s == RT_OK) {
         struct slot *slot;
         CURL *easy = m->easy_handle;
+        *any = true;
         const CURLcode code = m->data.result;
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, &slot);
         s = note(c, slot, code);
@@ -171,34 +173,37 @@ static uint64_t sooner(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The time until measuring or waiting ends. */
-static uint64_t until_next(const struct client *c, uint64_t now)
-{
-    return now < c->to ? c->to - now : now < c->last ? c->last - now : 0;
-}
-
-/* Begins what is due. The time until something may have to begin, in ns. */
-static uint64_t begin_due(struct client *c)
+/* Begins what is due, as far as there are connections. */
+static void begin_due(struct client *c)
 {
     const uint64_t now = now_of(c);
     if (c->load->rate == 0) {
         while (c->idle != NULL && now < c->to)
             begin(c, now);
-        return until_next(c, now);
+        return;
     }
-    while ((uint64_t)c->arrivals.next < c->to) {
+    while (c->arrivals.next < (double)c->to && (uint64_t)c->arrivals.next <= now) {
         const uint64_t due = (uint64_t)c->arrivals.next;
-        if (due > now)
-            return due - now;
         if (c->idle == NULL) {
             c->short_at = now;
-            break;
+            return;
         }
         c->run->held_up += due <= c->short_at && due >= c->from;
         begin(c, due);
         ld_arrivals_advance(&c->arrivals);
     }
-    return until_next(c, now);
+}
+
+/* ns until something has to be done that no socket tells of. */
+static uint64_t time_to_wait(const struct client *c)
+{
+    const uint64_t now = now_of(c);
+    uint64_t next = now < c->to ? c->to : c->last;
+    if (c->load->rate > 0 && c->arrivals.next < (double)c->to && c->idle != NULL)
+        next = sooner(next, (uint64_t)c->arrivals.next);
+    if (c->timer > 0)
+        next = sooner(next, c->timer);
+    return next > now ? next - now : 0;
 }
 
 static bool is_over(const struct client *c)
@@ -219,34 +224,48 @@ static void watch_cpu(struct client *c)
         c->run->cpu = (cpu_seconds() - c->cpu_from) / c->run->seconds;
 }
 
+/* Lets curl do what it asked to be called for, the sending of new requests included. */
+static void run_timer(struct client *c)
+{
+    int running;
+    while (c->timer > 0 && c->timer <= now_of(c)) {
+        c->timer = 0;
+        curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+}
+
+static void run_socket(struct client *c, const struct epoll_event *e)
+{
+    int what = 0, running;
+    if ((e->events & EPOLLIN) != 0)
+        what |= CURL_CSELECT_IN;
+    if ((e->events & EPOLLOUT) != 0)
+        what |= CURL_CSELECT_OUT;
+    if ((e->events & (EPOLLERR | EPOLLHUP)) != 0)
+        what |= CURL_CSELECT_ERR;
+    curl_multi_socket_action(c->multi, e->data.fd, what, &running);
+}
+
 static enum rt_status loop(struct client *c)
 {
     enum rt_status s = RT_OK;
     while (s == RT_OK && !is_over(c)) {
         struct epoll_event event[EVENTS];
-        int running;
-        uint64_t wait = begin_due(c);
-        const uint64_t now = now_of(c);
-        if (c->timer > 0)
-            wait = c->timer > now ? sooner(wait, c->timer - now) : 0;
+        bool any;
+        begin_due(c);
+        run_timer(c);
+        s = collect(c, &any);
+        watch_cpu(c);
+        if (any) /* whose connections may be wanted at once */
+            continue;
+        const uint64_t wait = time_to_wait(c);
         const struct timespec t = { (time_t)(wait / SV_NS_PER_SECOND),
                                     (long)(wait % SV_NS_PER_SECOND) };
         const int n = epoll_pwait2(c->epoll, event, EVENTS, &t, NULL);
         if (n < 0 && errno != EINTR)
             return rt_fail(c->err, RT_E_IO, "epoll_pwait2: %s", strerror(errno));
         for (int i = 0; i < n; i++)
-            curl_multi_socket_action(
-                c->multi, event[i].data.fd,
-                ((event[i].events & EPOLLIN) != 0 ? CURL_CSELECT_IN : 0) |
-                    ((event[i].events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) |
-                    ((event[i].events & (EPOLLERR | EPOLLHUP)) != 0 ? CURL_CSELECT_ERR : 0),
-                &running);
-        if (c->timer > 0 && c->timer <= now_of(c)) {
-            c->timer = 0;
-            curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-        }
-        s = collect(c);
-        watch_cpu(c);
+            run_socket(c, &event[i]);
     }
     return s;
 }
@@ -347,6 +366,7 @@ enum rt_status ld_client_run(const struct ld_bodies *bodies, const struct ld_loa
         c.started = sv_now_ns();
         c.timer = 0;
         s = loop(&c);
+        watch_cpu(&c);
         count_unsent(&c);
         count_lost(&c);
     }
