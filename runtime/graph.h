@@ -120,6 +120,8 @@ struct rt_node {
     int batchnorm;    /* index into the graph's report, -1: not a batch norm */
     void *state;      /* what the operator's prepare() made; see op.h */
     size_t scratch;   /* bytes of working memory its run() wants; the same */
+    size_t scratch_each; /* of that, what each worker has to itself, one's after the other's; 0: the
+                            team shares it in another way */
     size_t weight_bytes;
     double flops;     /* a sample; filled by prepare() */
     const char *algorithm;

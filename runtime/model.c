@@ -462,7 +462,8 @@ static size_t planned_bytes(const struct rt_program *p, int batch)
     struct rt_plan plan = { .bytes = 0 };
     struct rt_arena *arena = rt_arena_create(0);
     if (arena != NULL)
-        rt_plan_make(p->g, batch, 0, arena, &plan, NULL);
+        rt_plan_make(p->g, &(struct rt_plan_for){ .max_batch = batch, .threads = 1 }, arena, &plan,
+                     NULL);
     rt_arena_destroy(arena);
     return plan.bytes;
 }

@@ -4,7 +4,6 @@
 
 #include <limits.h>
 #include <linux/futex.h>
-#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #ifdef _OPENMP
@@ -13,13 +12,6 @@
 
 /* About 20 microseconds: longer than the spread within a step, far shorter than a time slice. */
 #define SPINS 2000
-
-struct rt_barrier {
-    atomic_int arrived;
-    atomic_uint round; /* the futex: moves on when all have arrived */
-    atomic_int asleep;
-    atomic_llong claimed; /* items since the last round that workers have taken */
-};
 
 static void futex(atomic_uint *word, int op, unsigned value)
 {
@@ -92,6 +84,35 @@ bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_
     *begin = at;
     *end = next;
     return true;
+}
+
+/* What a further worker adds to the time that each of them takes for its part of a piece. */
+#define COST_OF_SHARING 0.06
+
+int rt_parallel_groups(int workers, int64_t n, int most)
+{
+    int best = 1;
+    double least = 0;
+    for (int groups = 1; groups <= workers && groups <= most && groups <= n; groups++) {
+        const int size = workers / groups;
+        const double rounds = (double)((n + groups - 1) / groups);
+        const double cost = rounds / size * (1 + COST_OF_SHARING * (size - 1));
+        if (groups == 1 || cost < least) {
+            least = cost;
+            best = groups;
+        }
+    }
+    return best;
+}
+
+int rt_worker_group(const struct rt_worker *w, int groups, struct rt_barrier *barrier,
+                    struct rt_worker *out)
+{
+    const int size = w->count / groups, group = w->id / size;
+    if (group >= groups)
+        return -1;
+    *out = (struct rt_worker){ w->id % size, size, &barrier[group] };
+    return group;
 }
 
 void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), void *ctx)

@@ -3,8 +3,18 @@
 #ifndef RUNTIME_PARALLEL_H
 #define RUNTIME_PARALLEL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+/* Where workers wait for each other. Cleared, it is ready; only parallel.c looks inside. On a cache
+ * line of its own, since many threads watch it. */
+struct rt_barrier {
+    _Alignas(64) atomic_int arrived;
+    atomic_uint round; /* the futex: moves on when all have arrived */
+    atomic_int asleep;
+    atomic_llong claimed; /* items since the last round that workers have taken */
+};
 
 /* One thread's place in the team. A team of one needs no barriers and has none. */
 struct rt_worker {
@@ -32,5 +42,16 @@ void rt_worker_share(const struct rt_worker *w, int64_t n, int64_t grain, int64_
  * first call. False: there are none left. One loop of claims at a time between two barriers. */
 bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
                      int64_t *end);
+
+/* Into how many groups a team of so many workers is best cut for n pieces of equal work that a
+ * group does one at a time: 1..most. Groups wait for their slowest, teams for each other's shares.
+ */
+int rt_parallel_groups(int workers, int64_t n, int most);
+
+/* This worker's place in its group when the team is cut into groups (1..count) of equal size, which
+ * may leave some workers over; each group is a team to rt_worker_ functions. barrier[groups] have
+ * to be cleared before the team starts. Returns the group, or -1 for a worker that is left over. */
+int rt_worker_group(const struct rt_worker *w, int groups, struct rt_barrier *barrier,
+                    struct rt_worker *out);
 
 #endif

@@ -78,31 +78,56 @@ static void share_in_place(const struct rt_graph *g, struct rt_plan *p, int *las
     }
 }
 
-static enum rt_status list_slots(const struct rt_graph *g, const int *last, int64_t batch,
-                                 struct rt_plan *p, struct rt_error *err)
+/* Memory that is held by nodes first..last. Samples reach the cut one after the other: what is for
+ * all of them is held from the start. */
+static struct rt_slot held(const struct rt_plan *p, int first, int last)
+{
+    struct rt_slot s = { .first = first, .last = last };
+    s.of_sample = last < p->cut;
+    if (first < p->cut && !s.of_sample)
+        s.first = 0;
+    return s;
+}
+
+static enum rt_status list_values(const struct rt_graph *g, const int *last, int64_t batch,
+                                  struct rt_plan *p, struct rt_error *err)
 {
     for (int v = 0; v < g->n_values; v++) {
         p->slot[v] = -1;
         if (p->root[v] != v || !in_plan(g, v))
             continue;
+        const int first = g->value[v].producer;
         struct rt_slot *s = &p->slots[p->n_slots];
-        *s = (struct rt_slot){ .first = g->value[v].producer, .last = last[v] };
-        if (s->last < s->first)
-            s->last = s->first; /* written though nobody reads it */
-        if (!rt_value_bytes(&g->value[v], batch, &s->bytes))
+        *s = held(p, first, last[v] > first ? last[v] : first); /* or written, though not read */
+        if (!rt_value_bytes(&g->value[v], s->of_sample ? 1 : batch, &s->bytes))
             return rt_fail(err, RT_E_LIMIT, "value '%s' is too large", g->value[v].name);
         p->slot[v] = p->n_slots++;
     }
     for (int v = 0; v < g->n_values; v++)
         p->slot[v] = p->slot[p->root[v]];
+    return RT_OK;
+}
+
+static void list_scratch(const struct rt_graph *g, int threads, struct rt_plan *p)
+{
+    for (int i = 0; i < p->cut; i++) {
+        const size_t each = rt_align_up(g->node[i].scratch_each);
+        p->worker_bytes = each > p->worker_bytes ? each : p->worker_bytes;
+    }
+    const int shared = p->n_slots;
+    if (p->worker_bytes > 0)
+        p->slots[p->n_slots++] = (struct rt_slot){ .bytes = (size_t)threads * p->worker_bytes,
+                                                   .first = 0,
+                                                   .last = p->cut - 1 };
     for (int i = 0; i < g->n_nodes; i++) {
         p->scratch[i] = -1;
         if (g->node[i].scratch == 0)
             continue;
-        p->slots[p->n_slots] = (struct rt_slot){ .bytes = g->node[i].scratch, .first = i, .last = i };
-        p->scratch[i] = p->n_slots++;
+        p->scratch[i] = i < p->cut ? shared : p->n_slots++;
+        if (i >= p->cut)
+            p->slots[p->scratch[i]] =
+                (struct rt_slot){ .bytes = g->node[i].scratch, .first = i, .last = i };
     }
-    return RT_OK;
 }
 
 struct ranked {
@@ -129,71 +154,117 @@ static bool at_one_time(const struct rt_slot *a, const struct rt_slot *b)
     return a->first <= b->last && b->first <= a->last;
 }
 
-/* Places slots[rank[i].slot] one after the other; neighbour has room for all. */
-static bool place(struct rt_plan *p, const struct ranked *rank, const struct rt_slot **neighbour)
+/* Arrays of as many elements as there are slots. */
+struct room {
+    struct ranked *rank;
+    const struct rt_slot **neighbour;
+};
+
+/* Places the slots of samples or all others, among themselves; *bytes is what they take. */
+static bool place(struct rt_plan *p, const struct room *room, bool of_sample, size_t *bytes)
 {
-    for (int i = 0; i < p->n_slots; i++) {
-        struct rt_slot *s = &p->slots[rank[i].slot];
+    int n_ranked = 0;
+    for (int i = 0; i < p->n_slots; i++)
+        if (p->slots[i].of_sample == of_sample)
+            room->rank[n_ranked++] = (struct ranked){ p->slots[i].bytes, i };
+    qsort(room->rank, (size_t)n_ranked, sizeof *room->rank, larger_first);
+    *bytes = 0;
+    for (int i = 0; i < n_ranked; i++) {
+        struct rt_slot *s = &p->slots[room->rank[i].slot];
         int n = 0;
         for (int k = 0; k < i; k++)
-            if (at_one_time(s, &p->slots[rank[k].slot]))
-                neighbour[n++] = &p->slots[rank[k].slot];
-        qsort(neighbour, (size_t)n, sizeof *neighbour, lower_first);
+            if (at_one_time(s, &p->slots[room->rank[k].slot]))
+                room->neighbour[n++] = &p->slots[room->rank[k].slot];
+        qsort(room->neighbour, (size_t)n, sizeof *room->neighbour, lower_first);
         size_t at = 0, end;
         for (int k = 0; k < n; k++) {
-            if (neighbour[k]->offset >= at && neighbour[k]->offset - at >= s->bytes)
+            const struct rt_slot *other = room->neighbour[k];
+            if (other->offset >= at && other->offset - at >= s->bytes)
                 break;
-            size_t after = neighbour[k]->offset + rt_align_up(neighbour[k]->bytes);
+            size_t after = other->offset + rt_align_up(other->bytes);
             at = after > at ? after : at;
         }
         s->offset = at;
         if (s->bytes > SIZE_MAX / 4 || !rt_add_size(at, rt_align_up(s->bytes), &end) ||
             end > SIZE_MAX / 4)
             return false;
-        p->bytes = end > p->bytes ? end : p->bytes;
-        if (!rt_add_size(p->unplanned, rt_align_up(s->bytes), &p->unplanned))
-            p->unplanned = SIZE_MAX;
+        *bytes = end > *bytes ? end : *bytes;
     }
     return true;
 }
 
-enum rt_status rt_plan_make(const struct rt_graph *g, int64_t max_batch, size_t limit,
+/* The memory of samples is a slot of its own among the others while nodes before the cut run. */
+static bool place_all(struct rt_plan *p, const struct room *room)
+{
+    if (!place(p, room, true, &p->copy_bytes))
+        return false;
+    const int samples = p->n_slots;
+    size_t bytes = 0;
+    if (p->copy_bytes > 0) {
+        if (!rt_mul_size(p->copy_bytes, (size_t)p->copies, &bytes))
+            return false;
+        p->slots[p->n_slots++] = (struct rt_slot){ .bytes = bytes, .first = 0, .last = p->cut - 1 };
+    }
+    if (!place(p, room, false, &p->bytes))
+        return false;
+    p->n_slots = samples;
+    for (int i = 0; i < samples; i++)
+        if (p->slots[i].of_sample)
+            p->slots[i].offset += p->slots[samples].offset;
+    return true;
+}
+
+/* What all slots would take side by side. */
+static size_t unplanned_bytes(const struct rt_plan *p)
+{
+    size_t sum = 0, bytes;
+    for (int i = 0; i < p->n_slots; i++) {
+        const size_t copies = p->slots[i].of_sample ? (size_t)p->copies : 1;
+        if (!rt_mul_size(rt_align_up(p->slots[i].bytes), copies, &bytes) ||
+            !rt_add_size(sum, bytes, &sum))
+            return SIZE_MAX;
+    }
+    return sum;
+}
+
+enum rt_status rt_plan_make(const struct rt_graph *g, const struct rt_plan_for *what,
                             struct rt_arena *arena, struct rt_plan *out, struct rt_error *err)
 {
-    size_t nv = (size_t)g->n_values + 1, nn = (size_t)g->n_nodes + 1;
-    struct rt_plan p = { .n_values = g->n_values, .n_nodes = g->n_nodes };
+    /* Each value and each node's scratch, and those that samples share. */
+    const size_t nv = (size_t)g->n_values + 1, nn = (size_t)g->n_nodes + 1, ns = nv + nn + 2;
+    struct rt_plan p = { .n_values = g->n_values, .n_nodes = g->n_nodes, .cut = what->cut };
+    p.copies = what->max_batch < what->threads ? (int)what->max_batch : what->threads;
     p.root = rt_arena_array(arena, nv, sizeof *p.root);
     p.slot = rt_arena_array(arena, nv, sizeof *p.slot);
     p.scratch = rt_arena_array(arena, nn, sizeof *p.scratch);
-    p.slots = rt_arena_array(arena, nv + nn, sizeof *p.slots);
+    p.slots = rt_arena_array(arena, ns, sizeof *p.slots);
     int *last = rt_alloc_array(nv, sizeof *last);
-    struct ranked *rank = rt_alloc_array(nv + nn, sizeof *rank);
-    const struct rt_slot **neighbour = rt_alloc_array(nv + nn, sizeof *neighbour);
+    struct room room = { rt_alloc_array(ns, sizeof *room.rank),
+                         rt_alloc_array(ns, sizeof *room.neighbour) };
     enum rt_status s = RT_OK;
     if (p.root == NULL || p.slot == NULL || p.scratch == NULL || p.slots == NULL || last == NULL ||
-        rank == NULL || neighbour == NULL) {
+        room.rank == NULL || room.neighbour == NULL) {
         s = rt_fail(err, RT_E_NOMEM, "out of memory while planning the model's memory");
         goto out;
     }
     find_views(g, &p);
     find_last_uses(g, &p, last);
-    share_in_place(g, &p, last, max_batch);
-    s = list_slots(g, last, max_batch, &p, err);
+    share_in_place(g, &p, last, what->max_batch);
+    s = list_values(g, last, what->max_batch, &p, err);
     if (s != RT_OK)
         goto out;
-    for (int i = 0; i < p.n_slots; i++)
-        rank[i] = (struct ranked){ p.slots[i].bytes, i };
-    qsort(rank, (size_t)p.n_slots, sizeof *rank, larger_first);
-    if (!place(&p, rank, neighbour) || (limit != 0 && p.bytes > limit)) {
+    list_scratch(g, what->threads, &p);
+    if (!place_all(&p, &room) || (what->limit != 0 && p.bytes > what->limit)) {
         s = rt_fail(err, RT_E_LIMIT,
                     "activations for %lld samples need %zu bytes, more than the limit of %zu",
-                    (long long)max_batch, p.bytes, limit);
+                    (long long)what->max_batch, p.bytes, what->limit);
         goto out;
     }
+    p.unplanned = unplanned_bytes(&p);
     *out = p;
 out:
     rt_free(last);
-    rt_free(rank);
-    rt_free(neighbour);
+    rt_free(room.rank);
+    rt_free(room.neighbour);
     return s;
 }

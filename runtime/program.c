@@ -5,6 +5,7 @@
 #include "runtime/ops/eval.h"
 #include "runtime/ops/op.h"
 #include "runtime/passes/pass.h"
+#include "runtime/slice.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -163,6 +164,18 @@ static enum rt_status describe(struct rt_program *p, struct rt_error *err)
     return RT_OK;
 }
 
+static enum rt_status make_plan(struct rt_program *p, const struct rt_program_options *how,
+                                struct rt_error *err)
+{
+    const struct rt_plan_for what = {
+        .max_batch = p->max_batch,
+        .threads = how->threads,
+        .cut = rt_slice_cut(p->g, p->max_batch),
+        .limit = how->options->memory_limit,
+    };
+    return rt_plan_make(p->g, &what, p->arena, &p->plan, err);
+}
+
 enum rt_status rt_program_compile(const struct rt_graph *src, const struct rt_shape *inputs,
                                   const struct rt_program_options *how, struct rt_program **out,
                                   struct rt_error *err)
@@ -194,7 +207,7 @@ enum rt_status rt_program_compile(const struct rt_graph *src, const struct rt_sh
     if (s == RT_OK)
         s = keep_constants(p, err);
     if (s == RT_OK)
-        s = rt_plan_make(p->g, p->max_batch, limit, p->arena, &p->plan, err);
+        s = make_plan(p, how, err);
     if (s == RT_OK)
         s = describe(p, err);
 out:

@@ -7,14 +7,18 @@
 #include <string.h>
 #include <time.h>
 
-/* A program's calls, with their tensors in one array and the value that each of them shows. */
+/* A program's calls, with their tensors in one array and the value that each of them shows. Nodes
+ * before the plan's cut have a set of calls for each copy of the memory of samples, one set after
+ * the other, then come those of the other nodes; tensors lie in the same order. */
 struct bound {
     struct rt_program *program;
     struct rt_call *call;
     struct rt_tensor *tensor;
     int *value;
+    int sample_tensors; /* of a set */
     int n_tensors;
     char *block;
+    struct rt_barrier *barrier; /* [copies] */
     double *seconds;
 };
 
@@ -22,9 +26,9 @@ struct rt_session {
     struct rt_model *model;
     int threads;
     struct bound bound;
-    struct rt_graph *holder;       /* INTERPRETED: what the last run's outputs lie in */
-    struct rt_tensor *sample_in;   /* LOOPED: one sample's inputs */
-    struct rt_tensor *gathered;    /* LOOPED: outputs of all samples */
+    struct rt_graph *holder;     /* INTERPRETED: what the last run's outputs lie in */
+    struct rt_tensor *sample_in; /* LOOPED: one sample's inputs */
+    struct rt_tensor *gathered;  /* LOOPED: outputs of all samples */
     struct rt_fault fault;
     bool profile;
 };
@@ -35,68 +39,96 @@ static void unbind(struct bound *b)
     rt_free(b->tensor);
     rt_free(b->value);
     rt_free(b->block);
+    rt_free(b->barrier);
     rt_free(b->seconds);
     *b = (struct bound){ .program = NULL };
+}
+
+/* Makes the calls of nodes first..end-1 from *call on. */
+static void bind_nodes(struct rt_session *s, struct bound *b, int first, int end,
+                       struct rt_call *call)
+{
+    const struct rt_program *p = b->program;
+    for (int i = first; i < end; i++, call++) {
+        const struct rt_node *node = &p->g->node[i];
+        *call = (struct rt_call){
+            .node = node,
+            .in = b->tensor + b->n_tensors,
+            .out = b->tensor + b->n_tensors + node->n_in,
+            .fault = &s->fault,
+        };
+        if (p->plan.scratch[i] >= 0)
+            call->scratch = b->block + p->plan.slots[p->plan.scratch[i]].offset;
+        for (int k = 0; k < node->n_in; k++)
+            b->value[b->n_tensors++] = node->in[k];
+        for (int k = 0; k < node->n_out; k++)
+            b->value[b->n_tensors++] = node->out[k];
+    }
 }
 
 static enum rt_status bind(struct rt_session *s, struct rt_program *p, struct rt_error *err)
 {
     const struct rt_graph *g = p->g;
+    const int cut = p->plan.cut, copies = cut > 0 ? p->plan.copies : 0;
     struct bound b = { .program = p };
     size_t n = 0;
     for (int i = 0; i < g->n_nodes; i++)
-        n += (size_t)g->node[i].n_in + (size_t)g->node[i].n_out;
-    b.call = rt_zalloc_array((size_t)g->n_nodes + 1, sizeof *b.call);
+        n += ((size_t)g->node[i].n_in + (size_t)g->node[i].n_out) * (i < cut ? (size_t)copies : 1);
+    b.call = rt_zalloc_array((size_t)(cut * copies + g->n_nodes - cut) + 1, sizeof *b.call);
     b.tensor = rt_zalloc_array(n + 1, sizeof *b.tensor);
     b.value = rt_alloc_array(n + 1, sizeof *b.value);
+    b.barrier = rt_zalloc_array((size_t)copies, sizeof *b.barrier);
     b.seconds = rt_zalloc_array((size_t)g->n_nodes + 1, sizeof *b.seconds);
     b.block = rt_alloc(p->plan.bytes);
-    if (b.call == NULL || b.tensor == NULL || b.value == NULL || b.seconds == NULL ||
-        b.block == NULL) {
+    if (b.call == NULL || b.tensor == NULL || b.value == NULL || b.barrier == NULL ||
+        b.seconds == NULL || b.block == NULL) {
         unbind(&b);
-        return rt_fail(err, RT_E_NOMEM, "out of memory: %zu bytes for activations",
-                       p->plan.bytes);
+        return rt_fail(err, RT_E_NOMEM, "out of memory: %zu bytes for activations", p->plan.bytes);
     }
-    for (int i = 0; i < g->n_nodes; i++) {
-        const struct rt_node *node = &g->node[i];
-        struct rt_call *c = &b.call[i];
-        *c = (struct rt_call){
-            .node = node,
-            .in = b.tensor + b.n_tensors,
-            .out = b.tensor + b.n_tensors + node->n_in,
-            .fault = &s->fault,
-        };
-        if (p->plan.scratch[i] >= 0)
-            c->scratch = b.block + p->plan.slots[p->plan.scratch[i]].offset;
-        for (int k = 0; k < node->n_in; k++)
-            b.value[b.n_tensors++] = node->in[k];
-        for (int k = 0; k < node->n_out; k++)
-            b.value[b.n_tensors++] = node->out[k];
+    for (int copy = 0; copy < copies; copy++) {
+        bind_nodes(s, &b, 0, cut, b.call + copy * cut);
+        b.sample_tensors = b.n_tensors / (copy + 1);
     }
+    bind_nodes(s, &b, cut, g->n_nodes, b.call + copies * cut);
     unbind(&s->bound);
     s->bound = b;
     return RT_OK;
 }
 
-/* Value v as it is in a run of n samples on inputs in[]. */
-static struct rt_tensor view(const struct bound *b, int v, int64_t n, const struct rt_tensor *in)
+/* Samples first..first+n-1 of a run on inputs in[]. */
+struct part {
+    const struct rt_tensor *in;
+    int64_t first, n;
+    int copy; /* of the memory of samples */
+};
+
+static struct rt_tensor view(const struct bound *b, int v, const struct part *part)
 {
     const struct rt_graph *g = b->program->g;
     const struct rt_plan *plan = &b->program->plan;
     struct rt_tensor t = rt_graph_tensor(g, v);
     if (v < 0)
         return t;
-    t.shape = rt_shape_at(&t.shape, n);
-    int root = plan->root[v];
+    const int root = plan->root[v];
     if (plan->slot[v] >= 0) {
-        t.data = b->block + plan->slots[plan->slot[v]].offset;
+        const struct rt_slot *slot = &plan->slots[plan->slot[v]];
+        t.data = b->block + slot->offset;
+        if (slot->of_sample)
+            t.data = (char *)t.data + (size_t)part->copy * plan->copy_bytes;
     } else if (g->value[root].constant) {
         t.data = rt_graph_tensor(g, root).data;
     } else {
         for (int i = 0; i < g->n_inputs; i++)
             if (g->input[i] == root)
-                t.data = in[i].data;
+                t.data = part->in[i].data;
     }
+    if (part->first > 0 && (plan->slot[v] < 0 || !plan->slots[plan->slot[v]].of_sample) &&
+        rt_shape_batch_axis(&t.shape) == 0) {
+        size_t bytes = 0;
+        rt_value_bytes(&g->value[v], 1, &bytes);
+        t.data = (char *)t.data + (size_t)part->first * bytes;
+    }
+    t.shape = rt_shape_at(&t.shape, part->n);
     return t;
 }
 
@@ -107,25 +139,84 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* What the workers of a team share in a run. */
+struct run {
+    struct rt_session *s;
+    const struct rt_tensor *in;
+    int64_t n;
+};
+
+/* Nodes first..end-1, whose calls start at *call; seconds: where their times are added, or NULL. */
+static void run_nodes(const struct rt_graph *g, int first, int end, const struct rt_call *call,
+                      double *seconds, const struct rt_worker *w)
+{
+    double start = seconds != NULL ? now() : 0;
+    for (int i = first; i < end; i++, call++) {
+        if (g->node[i].op->run == NULL)
+            continue; /* a view */
+        g->node[i].op->run(call, w);
+        rt_worker_barrier(w);
+        if (seconds != NULL) {
+            const double done = now();
+            seconds[i] += done - start;
+            start = done;
+        }
+    }
+}
+
+/* Nodes before the cut on one sample, by a group of workers. */
+static void run_sample(const struct run *r, int64_t sample, int group, int first_worker,
+                       double *seconds, const struct rt_worker *w)
+{
+    struct bound *b = &r->s->bound;
+    const struct rt_plan *plan = &b->program->plan;
+    struct rt_call *call = b->call + group * plan->cut;
+    if (w->id == 0) {
+        const struct part part = { r->in, sample, 1, group };
+        const int from = group * b->sample_tensors;
+        for (int i = 0; i < b->sample_tensors; i++)
+            b->tensor[from + i] = view(b, b->value[from + i], &part);
+        for (int i = 0; i < plan->cut; i++)
+            if (plan->scratch[i] >= 0)
+                call[i].scratch = b->block + plan->slots[plan->scratch[i]].offset +
+                                  (size_t)first_worker * plan->worker_bytes;
+    }
+    rt_worker_barrier(w);
+    run_nodes(b->program->g, 0, plan->cut, call, seconds, w);
+}
+
+/* Nodes before the cut: the team goes over the samples in groups. */
+static void run_samples(const struct run *r, double *seconds, const struct rt_worker *w)
+{
+    struct bound *b = &r->s->bound;
+    const int groups = rt_parallel_groups(w->count, r->n, b->program->plan.copies);
+    struct rt_worker in_group = *w;
+    const int group = rt_worker_group(w, groups, b->barrier, &in_group);
+    const int first_worker = w->id - in_group.id;
+    if (group >= 0 && in_group.count == 1) {
+        int64_t i = 0, end = 0;
+        while (rt_worker_claim(w, r->n, 1, &i, &end))
+            for (; i < end; i++)
+                run_sample(r, i, group, first_worker, seconds, &in_group);
+    } else if (group >= 0) {
+        for (int64_t i = group; i < r->n; i += groups)
+            run_sample(r, i, group, first_worker, seconds, &in_group);
+    }
+    rt_worker_barrier(w);
+}
+
 /* On every thread of the team: all steps, together. */
 static void run_steps(void *ctx, const struct rt_worker *w)
 {
-    struct rt_session *s = ctx;
-    struct bound *b = &s->bound;
+    const struct run *r = ctx;
+    struct bound *b = &r->s->bound;
     const struct rt_graph *g = b->program->g;
-    bool timed = s->profile && w->id == 0;
-    double start = timed ? now() : 0;
-    for (int i = 0; i < g->n_nodes; i++) {
-        if (g->node[i].op->run == NULL)
-            continue; /* a view */
-        g->node[i].op->run(&b->call[i], w);
-        rt_worker_barrier(w);
-        if (timed) {
-            double end = now();
-            b->seconds[i] += end - start;
-            start = end;
-        }
-    }
+    const struct rt_plan *plan = &b->program->plan;
+    double *seconds = r->s->profile && w->id == 0 ? b->seconds : NULL;
+    if (plan->cut > 0)
+        run_samples(r, seconds, w);
+    run_nodes(g, plan->cut, g->n_nodes, b->call + (plan->cut > 0 ? plan->copies * plan->cut : 0),
+              seconds, w);
 }
 
 static enum rt_status run_program(struct rt_session *s, int64_t n, const struct rt_tensor *in,
@@ -133,18 +224,22 @@ static enum rt_status run_program(struct rt_session *s, int64_t n, const struct 
 {
     struct bound *b = &s->bound;
     const struct rt_graph *g = b->program->g;
-    for (int i = 0; i < b->n_tensors; i++)
-        b->tensor[i] = view(b, b->value[i], n, in);
+    const struct rt_plan *plan = &b->program->plan;
+    const struct part all = { .in = in, .n = n };
+    for (int i = plan->cut > 0 ? plan->copies * b->sample_tensors : 0; i < b->n_tensors; i++)
+        b->tensor[i] = view(b, b->value[i], &all);
+    if (plan->cut > 0)
+        memset(b->barrier, 0, (size_t)plan->copies * sizeof *b->barrier);
     atomic_flag_clear(&s->fault.taken);
     atomic_store(&s->fault.set, false);
-    rt_parallel(s->threads, run_steps, s);
+    rt_parallel(s->threads, run_steps, &(struct run){ s, in, n });
     if (atomic_load(&s->fault.set)) {
         if (err != NULL)
             *err = s->fault.err;
         return s->fault.err.status;
     }
     for (int i = 0; i < g->n_outputs; i++)
-        out[i] = view(b, g->output[i], n, in);
+        out[i] = view(b, g->output[i], &all);
     return RT_OK;
 }
 

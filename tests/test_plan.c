@@ -35,8 +35,8 @@ static struct rt_graph *random_graph(void)
         }
         case 2: {
             int flat = NODE(g, "Flatten", "flat", a);
-            value[n++] = NODE(g, "Reshape", "back", flat,
-                              add_ints(g, 4, (int64_t[]){ -1, 4, 6, 6 }));
+            value[n++] =
+                NODE(g, "Reshape", "back", flat, add_ints(g, 4, (int64_t[]){ -1, 4, 6, 6 }));
             break;
         }
         default:
@@ -48,7 +48,8 @@ static struct rt_graph *random_graph(void)
     return g;
 }
 
-/* Reader and maker of each root, found again by brute force. */
+/* Reader and maker of each root, found again by brute force. Samples reach the cut one after the
+ * other, so that before it all those of a value are alive that is read after it. */
 static bool alive(const struct rt_graph *g, const struct rt_plan *p, int root, int node)
 {
     int first = g->n_nodes, last = -1;
@@ -66,12 +67,36 @@ static bool alive(const struct rt_graph *g, const struct rt_plan *p, int root, i
     for (int i = 0; i < g->n_outputs; i++)
         if (p->root[g->output[i]] == root)
             last = g->n_nodes;
+    if (first < p->cut && last >= p->cut)
+        first = 0;
     return first <= node && node <= last;
 }
 
-static bool overlap(const struct rt_slot *a, const struct rt_slot *b)
+static bool overlap(const struct rt_slot *a, size_t a_at, const struct rt_slot *b, size_t b_at)
 {
-    return a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+    return a_at < b_at + b->bytes && b_at < a_at + a->bytes;
+}
+
+/* Whether the two share a byte in any of their copies, and may not: copies of samples are at
+ * different nodes at a time. */
+static bool clash(const struct rt_graph *g, const struct rt_plan *p, int a, int b)
+{
+    const struct rt_slot *sa = &p->slots[p->slot[a]], *sb = &p->slots[p->slot[b]];
+    bool together = false;
+    for (int i = 0; i < g->n_nodes; i++)
+        together = together || (alive(g, p, a, i) && alive(g, p, b, i));
+    for (int i = 0; i < (sa->of_sample ? p->copies : 1); i++)
+        for (int k = 0; k < (sb->of_sample ? p->copies : 1); k++) {
+            bool apart = !together;
+            if (sa->of_sample && sb->of_sample)
+                apart = apart && i == k;
+            else if (sa->of_sample || sb->of_sample)
+                apart = !alive(g, p, sa->of_sample ? b : a, 0);
+            if (!apart && overlap(sa, sa->offset + (size_t)i * p->copy_bytes, sb,
+                                  sb->offset + (size_t)k * p->copy_bytes))
+                return true;
+        }
+    return false;
 }
 
 static void no_two_live_values_overlap(void **state)
@@ -83,26 +108,27 @@ static void no_two_live_values_overlap(void **state)
         static const struct rt_options options = { .batchnorm = RT_BATCHNORM_FOLDED };
         struct rt_error err = { .text = "" };
         struct rt_plan p;
+        struct rt_plan_for what = { .max_batch = 5, .threads = 1 + random_below(7) };
         struct rt_arena *arena = rt_arena_create(0);
         if (rt_passes_run(g, &options, 1, &err) != RT_OK)
             fail_msg("%s", err.text);
-        if (rt_plan_make(g, 5, 0, arena, &p, &err) != RT_OK)
+        what.cut = random_below(g->n_nodes + 1);
+        if (rt_plan_make(g, &what, arena, &p, &err) != RT_OK)
             fail_msg("%s", err.text);
         size_t end = 0;
         for (int a = 0; a < g->n_values; a++) {
             if (p.slot[a] < 0 || p.root[a] != a)
                 continue;
             const struct rt_slot *sa = &p.slots[p.slot[a]];
-            end = sa->offset + sa->bytes > end ? sa->offset + sa->bytes : end;
+            size_t last = sa->offset + sa->bytes;
+            if (sa->of_sample)
+                last += (size_t)(p.copies - 1) * p.copy_bytes;
+            end = last > end ? last : end;
             assert_int_equal(sa->offset % RT_ALIGN, 0);
-            for (int b = 0; b < a; b++) {
-                if (p.slot[b] < 0 || p.root[b] != b || !overlap(sa, &p.slots[p.slot[b]]))
-                    continue;
-                for (int i = 0; i < g->n_nodes; i++)
-                    if (alive(g, &p, a, i) && alive(g, &p, b, i))
-                        fail_msg("seed %u: values %d and %d overlap at node %d", first_seed, a, b,
-                                 i);
-            }
+            for (int b = 0; b < a; b++)
+                if (p.slot[b] >= 0 && p.root[b] == b && clash(g, &p, a, b))
+                    fail_msg("seed %u: values %d and %d overlap, nodes are cut at %d", first_seed,
+                             a, b, p.cut);
         }
         assert_true(end <= p.bytes);
         assert_true(p.bytes <= p.unplanned);
@@ -123,7 +149,8 @@ static void a_limit_is_kept(void **state)
     struct rt_arena *arena = rt_arena_create(0);
     if (rt_passes_run(g, &options, 1, &err) != RT_OK)
         fail_msg("%s", err.text);
-    assert_int_equal(rt_plan_make(g, 1000, 1 << 16, arena, &p, &err), RT_E_LIMIT);
+    const struct rt_plan_for what = { .max_batch = 1000, .threads = 1, .limit = 1 << 16 };
+    assert_int_equal(rt_plan_make(g, &what, arena, &p, &err), RT_E_LIMIT);
     rt_arena_destroy(arena);
     rt_graph_destroy(g);
 }

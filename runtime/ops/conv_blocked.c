@@ -197,7 +197,7 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     s->padded = c->pad[1] > 0 || c->pad[2] > 0 || padded_rows(c, c->out[1]) > c->in[1] ||
                 padded_width(c) > c->in[2];
     choose_strips(s, rt_dim_at(x->shape.dim[0], b->max_batch));
-    n->scratch = (size_t)b->threads * s->strip_floats * sizeof(float);
+    rt_set_scratch(b, n, s->strip_floats * sizeof(float));
     size_t floats = (size_t)(c->groups * s->panels) * s->panel_floats;
     s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
     if (s->w == NULL)

@@ -88,7 +88,7 @@ enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const
     if (s->strip_rows < 1)
         s->strip_rows = 1;
     s->strip_rows = ceil_div(c->out[1], ceil_div(c->out[1], s->strip_rows)); /* of even size */
-    n->scratch = (size_t)b->threads * s->copy_floats * sizeof(float);
+    rt_set_scratch(b, n, s->copy_floats * sizeof(float));
     n->weight_bytes = floats * sizeof *s->w;
     n->algorithm = "depthwise";
     *out = s;

@@ -109,7 +109,7 @@ enum rt_status rt_grouped_prepare(struct rt_build *b, struct rt_node *n, const s
     if (s->padded)
         s->strip_floats =
             rt_align_up((size_t)(padded_rows(c, s->strip_rows) * padded_width(c) * block));
-    n->scratch = (size_t)b->threads * s->strip_floats * sizeof(float);
+    rt_set_scratch(b, n, s->strip_floats * sizeof(float));
     n->weight_bytes = floats * sizeof *s->w + lanes * sizeof *s->lane;
     n->algorithm = "grouped";
     *out = s;

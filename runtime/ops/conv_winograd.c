@@ -167,7 +167,7 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     /* A line more an element: several workers' room is used as one, whose step is odd too. */
     s->v_floats = (size_t)s->elements * (element_step(s->outer * block * s->tiles) + 16);
     s->z_floats = (size_t)s->elements * (element_step(s->group * 2 * block * s->tiles) + 16);
-    n->scratch = (size_t)b->threads * (s->v_floats + s->z_floats) * sizeof(float);
+    rt_set_scratch(b, n, (s->v_floats + s->z_floats) * sizeof(float));
     s->bias = bias;
     s->u_panel = (size_t)(s->elements * c->channels * 2 * block);
     const size_t floats = (size_t)s->panels * s->u_panel;

@@ -76,7 +76,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         return rt_graph_nomem(b->g, err);
     n->state = s;
     enum rt_status status = read_state(s, b->g, n, err);
-    n->scratch = (size_t)b->threads * (size_t)s->n_column * TILE * sizeof(double);
+    rt_set_scratch(b, n, (size_t)s->n_column * TILE * sizeof(double));
     n->flops = rt_conv_flops(&s->conv, b->g, n, false);
     return status;
 }

@@ -182,7 +182,7 @@ static enum rt_status run_node(struct rt_graph *g, struct rt_node *n, struct rt_
         }
     }
     n->state = NULL;
-    n->scratch = 0;
+    n->scratch = n->scratch_each = 0;
     rt_arena_destroy(b.arena);
     return s;
 }

@@ -148,7 +148,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         g->packed = packed;
         n->weight_bytes = floats * sizeof *packed;
     } else {
-        n->scratch = rt_gemm_scratch(product_of(n, &most[0], &most[1]).k, b->threads);
+        rt_set_scratch(b, n, rt_gemm_scratch(product_of(n, &most[0], &most[1]).k));
     }
     n->state = g;
     return RT_OK;

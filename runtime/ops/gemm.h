@@ -53,8 +53,8 @@ void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *righ
 /* A number a column filled up with zeros, in arena; columns NULL: all zero. Times by. NULL: no
  * memory. */
 float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by);
-/* Bytes of scratch that products with an unpacked right take. */
-size_t rt_gemm_scratch(int64_t k, int threads);
+/* Bytes of scratch that products with an unpacked right take, for each worker. */
+size_t rt_gemm_scratch(int64_t k);
 /* "gemm 6x16" in arena, or NULL. */
 const char *rt_gemm_algorithm(struct rt_arena *arena);
 

@@ -69,9 +69,9 @@ float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, 
     return room;
 }
 
-size_t rt_gemm_scratch(int64_t k, int threads)
+size_t rt_gemm_scratch(int64_t k)
 {
-    return (size_t)threads * rt_align_up((size_t)(k * panel_columns()) * sizeof(float));
+    return rt_align_up((size_t)(k * panel_columns()) * sizeof(float));
 }
 
 const char *rt_gemm_algorithm(struct rt_arena *arena)
@@ -228,7 +228,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
     const size_t packed = rt_gemm_packed(p->k, p->n), panel = (size_t)(panel_columns() * p->k);
     float *room = NULL;
     if (g->packed == NULL)
-        room = (float *)((char *)c->scratch + (size_t)w->id * rt_gemm_scratch(p->k, 1));
+        room = (float *)((char *)c->scratch + (size_t)w->id * rt_gemm_scratch(p->k));
     int64_t held = -1, begin, end;
     rt_worker_share(w, p->batches * strips * panels, 1, &begin, &end);
     for (int64_t item = begin; item < end;) {

@@ -71,6 +71,7 @@ const struct rt_op rt_op_ToPlain = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
+    .traits = RT_OP_SAMPLES,
     .infer = infer,
     .run = run_to_plain,
 };

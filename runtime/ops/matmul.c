@@ -122,7 +122,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         g->packed = packed;
         n->weight_bytes = (size_t)matrices * each * sizeof *packed;
     } else {
-        n->scratch = rt_gemm_scratch(most.dim[most.rank - 1], b->threads);
+        rt_set_scratch(b, n, rt_gemm_scratch(most.dim[most.rank - 1]));
     }
     n->state = g;
     return RT_OK;

@@ -36,6 +36,9 @@ enum {
     RT_OP_DIMS_ORDER = 1 << 12, /* the same, if which input is the larger one does not depend on the
                                    batch; they may be equal at 1 (Max, Clip) */
     RT_OP_DIMS_COMPARE = 1 << 13, /* the same, if they are not equal at 1 either (Equal, Less) */
+    RT_OP_SAMPLES = 1 << 14, /* a sample of its output depends on that sample of its inputs alone, and
+                                not on its place in the batch; all operators on blocked tensors do so
+                                without saying */
 };
 
 /* What run() gets: tensors with the sizes of this run. */
@@ -69,7 +72,7 @@ struct rt_op {
      * with this node is found here: run() may rely on it. */
     enum rt_status (*infer)(struct rt_graph *g, struct rt_node *n, struct rt_error *err);
 
-    /* May allocate n->state from b->arena, set n->scratch, n->flops, n->weight_bytes and
+    /* May allocate n->state from b->arena, set n->scratch (rt_set_scratch), n->flops, n->weight_bytes and
      * n->algorithm. A constant input that it has packed and that run() will not look at is given
      * back by n->in[i] = -1; those that stay are handed to run() in c->in. The elements of
      * constants move after this: state must not point at them. NULL: nothing to do. */
@@ -108,6 +111,13 @@ struct rt_op {
     bool prefers_blocked;
     const struct rt_op *blocked;
 };
+
+/* Sets the node's scratch to so many bytes for each worker, which starts at worker's id times that. */
+static inline void rt_set_scratch(const struct rt_build *b, struct rt_node *n, size_t each)
+{
+    n->scratch = (size_t)b->threads * each;
+    n->scratch_each = each;
+}
 
 /* The operator of that op_type and domain, NULL if there is none. */
 const struct rt_op *rt_op_find(const char *domain, const char *name);

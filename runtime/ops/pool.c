@@ -243,7 +243,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     }
     n->state = p;
     if (x->dtype != RT_FLOAT && x->dtype != RT_DOUBLE)
-        n->scratch = (size_t)b->threads * plane_elements(p) * sizeof(float);
+        rt_set_scratch(b, n, plane_elements(p) * sizeof(float));
     return RT_OK;
 }
 

@@ -82,7 +82,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     /* The batch may lie behind the axis and make what is one column here a tile. */
     const int64_t columns = rt_shape_batch_axis(&x->shape) > 0 ? TILE : columns_at_once(&v);
     const size_t size = x->dtype == RT_DOUBLE ? sizeof(double) : sizeof(float);
-    n->scratch = 2 * (size_t)b->threads * (size_t)(v.len * columns) * size;
+    rt_set_scratch(b, n, 2 * (size_t)(v.len * columns) * size);
     return RT_OK;
 }
 

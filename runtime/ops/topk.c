@@ -68,7 +68,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     n->state = s;
     enum rt_status status = read_state(s, b->g, n, err);
     if (status == RT_OK)
-        n->scratch = (size_t)b->threads * (size_t)s->k * sizeof(struct item);
+        rt_set_scratch(b, n, (size_t)s->k * sizeof(struct item));
     return status;
 }
 
