@@ -27,13 +27,16 @@ function ceiling(value) {
     return [1, 2, 5, 10].map((f) => f * power).find((top) => top >= value * 0.999);
 }
 
+// A round number without the zeros that short() would put behind it.
+const tick = (value) => value < 1e5 ? String(Number(value.toPrecision(3))) : short(value);
+
 const WIDTH = 400, HEIGHT = 150, LEFT = 40, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
 function axes(svg, top, below) {
     for (const part of [0, 0.5, 1]) {
         const y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - part);
         svg.append(shape("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }));
-        svg.append(shape("text", { x: LEFT - 5, y: y + 4, "text-anchor": "end" }, short(top * part)));
+        svg.append(shape("text", { x: LEFT - 5, y: y + 4, "text-anchor": "end" }, tick(top * part)));
     }
     for (const [x, anchor, text] of below)
         svg.append(shape("text", { x, y: HEIGHT - 5, "text-anchor": anchor }, text));
@@ -54,7 +57,9 @@ export function lines(series, room, seconds, label) {
             }
             const x = WIDTH - RIGHT - (s.values.length - 1 - i) * step;
             const y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - v / top);
-            d += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+            // A second alone between seconds of nothing is a line of no length: a dot.
+            const alone = pen === "M" && !Number.isFinite(s.values[i + 1]);
+            d += `${pen}${x.toFixed(1)} ${y.toFixed(1)}${alone ? "h0" : ""}`;
             pen = "L";
         });
         svg.append(shape("path", { class: `line l${k % 6}`, d }));
@@ -67,12 +72,12 @@ export function bars(values, label) {
     const svg = picture(WIDTH, HEIGHT, label);
     const top = ceiling(Math.max(0, ...values.map(([, v]) => v)));
     const step = (WIDTH - LEFT - RIGHT) / Math.max(values.length, 1);
-    const every = Math.ceil(values.length / 12);
+    const every = Math.ceil(values.length / 12), wide = Math.min(step * 0.7, 40);
     axes(svg, top, values.map(([name], i) => [LEFT + (i + 0.5) * step, "middle",
                                              i % every === 0 ? name : ""]));
     values.forEach(([, v], i) => {
         const height = (HEIGHT - TOP - BOTTOM) * v / top;
-        svg.append(shape("rect", { class: "f0", x: LEFT + (i + 0.15) * step, width: step * 0.7,
+        svg.append(shape("rect", { class: "f0", x: LEFT + (i + 0.5) * step - wide / 2, width: wide,
                                    y: HEIGHT - BOTTOM - height, height, rx: 2 }));
     });
     return svg;

@@ -102,7 +102,8 @@ function draw(now, model) {
     // Models that do nothing would only make the charts unreadable.
     const names = [...history.keys()];
     const busy = names.filter((n) => history.get(n).some((p) => p.rate > 0 || p.waiting > 0));
-    const shown = busy.length > 0 ? busy.slice(0, 6) : names.slice(0, 1);
+    const idle = names.includes(model) ? [model] : names.slice(0, 1);
+    const shown = busy.length > 0 ? busy.slice(0, 6) : idle;
     const of = (name, key) => ({ values: history.get(name).map((p) => p[key]) });
     const chosen = shown.includes(model) ? model : shown[0];
     if (chosen === undefined)
@@ -121,7 +122,7 @@ function draw(now, model) {
     byId("live-table").tBodies[0].replaceChildren(...names.map((name) => {
         const p = history.get(name).at(-1);
         const cells = [p.rate, p.p50, p.p90, p.p99, p.batch, p.waiting, p.failed, p.images];
-        return make("tr", {}, make("td", {}, name), ...cells.map((v, i) => make(
+        return make("tr", {}, make("td", { class: "called" }, name), ...cells.map((v, i) => make(
             "td", { class: "n" }, i >= 5 ? String(v) : short(v))));
     }));
 }
@@ -141,6 +142,7 @@ async function tick(model) {
 
 export function show(model) {
     hide();
+    byId("view-live").hidden = !model;
     tick(model);
     timer = setInterval(() => {
         if (!document.hidden)

@@ -9,7 +9,7 @@ import * as trying from "./try.js";
 // Each view has show(model), called when it comes up and when the model changes, and hide().
 const views = { try: trying, live, model, repository };
 const picker = byId("model");
-let current = null;
+let current = null, listed = false; // the view that is shown; whether the models are known
 
 const chosen = () => picker.value;
 
@@ -24,6 +24,7 @@ function show() {
         picker.value = name;
     for (const element of document.querySelectorAll(".model-name"))
         element.textContent = chosen();
+    byId("no-models").hidden = !listed || chosen() !== "" || view === "repository";
     if (current !== view) {
         if (current)
             views[current].hide();
@@ -45,14 +46,17 @@ function show() {
 async function refreshModels() {
     const before = chosen();
     const { models } = await get("v2/models");
+    const first = !listed;
+    listed = true;
     const same = models.length === picker.options.length &&
         models.every((name, i) => picker.options[i].value === name);
     if (!same) {
         picker.replaceChildren(...models.map((name) => make("option", { value: name }, name)));
         if (models.includes(before))
             picker.value = before;
+        picker.disabled = models.length === 0;
     }
-    if (!same || current === null)
+    if (!same || first)
         show();
 }
 
@@ -60,7 +64,7 @@ picker.addEventListener("change", () => {
     location.hash = `#/${current}/${encodeURIComponent(chosen())}`;
 });
 window.addEventListener("hashchange", show);
-document.addEventListener("models-changed", () => refreshModels().catch(() => {}));
+document.addEventListener("models-changed", () => refreshModels().then(show).catch(() => {}));
 
 const trouble = byId("trouble"), keyForm = byId("key");
 let down = false;
@@ -75,7 +79,7 @@ onState(({ kind, message }) => {
         down = true;
     } else if (down) {
         down = false;
-        refreshModels().then(show).catch(() => {});
+        document.dispatchEvent(new Event("models-changed")); // others may be served by now
     }
 });
 

@@ -151,7 +151,13 @@ byId("profile").addEventListener("click", async () => {
     button.disabled = false;
 });
 
+// The same name may stand for another file now.
+document.addEventListener("models-changed", () => {
+    report = null;
+});
+
 export function show(model) {
+    byId("view-model").hidden = !model;
     if (!model || (model === name && report))
         return;
     name = model;

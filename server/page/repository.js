@@ -38,7 +38,7 @@ async function refresh() {
             : "Models cannot be loaded or unloaded here: the server was started without --model-control.";
         const focused = document.activeElement?.getAttribute("aria-label");
         byId("repository").replaceChildren(...list.map((entry) => make(
-            "tr", {}, make("td", {}, entry.name), make("td", {}, entry.version ?? ""),
+            "tr", {}, make("td", { class: "called" }, entry.name), make("td", {}, entry.version ?? ""),
             make("td", { class: entry.state === "READY" ? "good" : "bad" }, entry.state ?? "not loaded"),
             make("td", {}, notes.get(entry.name) ?? entry.reason ?? ""), control(entry))));
         if (focused)

@@ -82,7 +82,7 @@ function wait(entry) {
 
 function next() {
     for (const entry of entries) {
-        if (running >= AT_ONCE)
+        if (running >= AT_ONCE || model === "") // without a model they wait for one
             break;
         if (entry.state !== "waiting")
             continue;

@@ -19,8 +19,16 @@ mkdirSync(shots, { recursive: true });
 
 // convd serve with these arguments on a port (0: any that is free).
 export class Server {
+    static running = new Set();
+
+    // Also those that a failed test left behind, which would keep the run from ending.
+    static async stopAll() {
+        await Promise.all([...Server.running].map((server) => server.stop()));
+    }
+
     static async start(args, port = 0) {
         const server = new Server();
+        Server.running.add(server);
         server.process = spawn(binary, ["serve", ...args, "--host", "127.0.0.1", "--port", String(port)],
                                { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
         server.log = [];
@@ -38,6 +46,7 @@ export class Server {
     }
 
     async stop() {
+        Server.running.delete(this);
         if (this.process.exitCode === null && this.process.signalCode === null) {
             this.process.kill("SIGTERM");
             await once(this.process, "exit");

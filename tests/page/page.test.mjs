@@ -1,9 +1,11 @@
 // The built-in page in a real browser: what a visitor does, and what must not happen meanwhile.
 import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { gunzipSync } from "node:zlib";
 
 import { launch, open, root, Server, shot, violations } from "./harness.mjs";
 
@@ -28,7 +30,7 @@ before(async () => {
 
 after(async () => {
     await browser?.close();
-    await server?.stop();
+    await Server.stopAll();
     rmSync(folder, { recursive: true, force: true });
 });
 
@@ -173,6 +175,60 @@ test("the repository: why a model failed, unloading and loading", async () => {
     await end(page, /^error: Failed to load resource.*400/);
 });
 
+test("without a model pictures wait until there is one", async () => {
+    const mine = await Server.start([path.join(folder, "fashion"), "--model-control"]);
+    const change = (what) => fetch(`${mine.url}v2/repository/models/fashion/${what}`, { method: "POST" });
+    const page = await open(browser, mine);
+    const note = page.locator("#no-models");
+    await page.locator("#model option").waitFor({ state: "attached" });
+    assert.equal(await note.isVisible(), false);
+    await change("unload");
+    await note.waitFor();
+    await page.setInputFiles("#files", path.join(samples, three[0][0]));
+    await page.getByText("waiting …").waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shot(page, "no-models");
+    for (const view of ["live", "model"]) {
+        await page.evaluate((hash) => { location.hash = hash; }, `#/${view}`);
+        await page.locator(`#view-${view}`).waitFor({ state: "hidden" });
+        assert.ok(await note.isVisible());
+    }
+    await note.getByRole("link").click();
+    await page.locator("#repository").getByText("unloaded").waitFor();
+    await page.evaluate(() => { location.hash = "#/try"; });
+    await change("load");
+    await page.locator(".result .classes").waitFor();
+    assert.equal(await note.isVisible(), false);
+    await end(page);
+    await mine.stop();
+});
+
+test("long names, many models: nothing reaches over a telephone's edge", async () => {
+    const many = mkdtempSync(path.join(tmpdir(), "convd-many-"));
+    const names = [`${"a-model-with-a-very-long-name.".repeat(4)}int8`,
+                   ...Array.from({ length: 12 }, (_, i) => `model-${i}`)];
+    for (const name of names) {
+        mkdirSync(path.join(many, name));
+        copyFileSync(path.join(root, "models/fashion/model.onnx"), path.join(many, name, "model.onnx"));
+    }
+    const mine = await Server.start([many]);
+    for (const colorScheme of ["light", "dark"]) {
+        const page = await open(browser, mine, "", { viewport: { width: 360, height: 800 }, colorScheme });
+        await page.setInputFiles("#files", [path.join(samples, three[0][0])]);
+        await page.locator(".result .classes").waitFor();
+        for (const view of ["try", "live", "model", "repository"]) {
+            await page.evaluate((hash) => { location.hash = hash; }, `#/${view}`);
+            await page.locator({ try: ".result", live: "#live-table tbody tr", model: "#layers tbody tr",
+                                 repository: "#repository tr" }[view]).first().waitFor();
+            assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, view);
+            await shot(page, `many-${view}-${colorScheme}`);
+        }
+        await end(page);
+    }
+    await mine.stop();
+    rmSync(many, { recursive: true, force: true });
+});
+
 test("a server that goes away and comes back: nothing is lost", async () => {
     let mine = await Server.start([path.join(folder, "fashion")]);
     const page = await open(browser, mine);
@@ -222,6 +278,28 @@ test("everything is reached by keyboard, and on a telephone", async () => {
     assert.equal(wide, false);
     await shot(page, "telephone");
     await end(page);
+});
+
+test("the page is small", async () => {
+    let bytes = 0;
+    const seen = new Set(["", "docs", "openapi.json"]);
+    for (const name of seen) {
+        const response = await new Promise((done, fail) => get(
+            server.url + name, { headers: { "Accept-Encoding": "gzip" } }, done).on("error", fail));
+        assert.equal(response.statusCode, 200);
+        assert.equal(response.headers["content-encoding"], "gzip");
+        const parts = [];
+        for await (const part of response)
+            parts.push(part);
+        const body = Buffer.concat(parts);
+        bytes += body.length;
+        for (const [, other] of gunzipSync(body).toString().matchAll(/(?:src|href)="(page\/[^"]+)"/g))
+            seen.add(other);
+        for (const [, other] of gunzipSync(body).toString().matchAll(/from "\.\/([^"]+)"/g))
+            seen.add(`page/${other}`);
+    }
+    assert.ok(seen.size > 10, [...seen].join(" "));
+    assert.ok(bytes < 150 * 1024, `${bytes} bytes`);
 });
 
 test("the documentation of the API", async () => {
