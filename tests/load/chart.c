@@ -88,11 +88,10 @@ static void draw_axes(struct sv_plot *p, const struct axes *a)
         snprintf(text, sizeof text, "%.6g", i * step);
         sv_plot_text(p, x, bottom + 15, "text-anchor=\"middle\" fill=\"" QUIET "\"", text);
     }
-    for (double power = pow(10, floor(log10(a->low))); power <= a->high; power *= 10)
-        for (int i = 1; i <= 5; i += i == 2 ? 3 : 1) {
-            const double ms = power * i, y = y_of(a, ms);
-            if (i > 2 && i < 5)
-                continue;
+    for (int power = (int)floor(log10(a->low)); pow(10, power) <= a->high; power++)
+        for (int i = 0; i < 3; i++) {
+            static const int steps[] = { 1, 2, 5 };
+            const double ms = pow(10, power) * steps[i], y = y_of(a, ms);
             if (ms < a->low || ms > a->high)
                 continue;
             sv_text_printf(&p->body, "<path stroke=\"%s\" d=\"M%.1f %.1fH%.1f\"/>\n", GRID, LEFT, y,
@@ -124,7 +123,7 @@ static void draw_curve(struct sv_plot *p, const struct axes *a, const struct ld_
             level[n++] = &r->level[k];
     if (n == 0)
         return;
-    qsort(level, (size_t)n, sizeof level[0], by_load);
+    qsort(level, (size_t)n, sizeof(void *), by_load);
     sv_text_printf(&p->body, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\"%s d=\"", colour,
                    how->dash);
     for (int i = 0; i < n; i++)

@@ -94,7 +94,7 @@ static double median(double *v, int n)
 
 double ld_level_throughput(const struct ld_level *l)
 {
-    double v[LD_ROUNDS_MAX];
+    double v[LD_ROUNDS_MAX] = { 0 };
     for (int i = 0; i < l->n_rounds; i++)
         v[i] = l->round[i].throughput;
     return median(v, l->n_rounds);
@@ -102,7 +102,7 @@ double ld_level_throughput(const struct ld_level *l)
 
 struct ld_round ld_level_ratio(const struct ld_level *l, const struct ld_level *of)
 {
-    double v[4][LD_ROUNDS_MAX];
+    double v[4][LD_ROUNDS_MAX] = { { 0 } };
     const int n = l->n_rounds < of->n_rounds ? l->n_rounds : of->n_rounds;
     int known = 0;
     for (int i = 0; i < n; i++) {

@@ -4,7 +4,8 @@
     make load-test MOBILENET=net.onnx     another network in place of mobilenet_v2
     make load-test-quick                  the same in short, to see that all of it works
 
-Sides are measured in interleaved rounds by convd-load; servers and generator share the machine.
+Sides are measured in interleaved rounds by convd-load. Servers compute on half of the cores, unless
+threads are what is compared, so that the generator and their sockets have the others.
 Writes one JSON and one SVG a scenario and report.html to --output. Exit status 1 when any request
 failed.
 """
@@ -26,6 +27,8 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 import serving  # noqa: E402
 
+CORES = len(os.sched_getaffinity(0))
+HALF = ["--threads", max(1, CORES // 2)]
 SAMPLE = ROOT / "models" / "fashion" / "samples" / "0000_ankle_boot_280x280.jpg"
 
 
@@ -87,28 +90,27 @@ def batch_norms(net, home):
     """Batch norms folded into the layers before them, against each as a layer of its own."""
     net.place(home, "folded", batchnorm="folded")
     net.place(home, "separate", batchnorm="separate")
-    return [[]], [("folded", 0, "model=folded"), ("separate", 0, "model=separate")]
+    return [HALF], [("folded", 0, "model=folded"), ("separate", 0, "model=separate")]
 
 
 def batching(net, home):
     """Waiting requests run together, up to eight, against one after the other."""
     net.place(home, "batched", max_batch_size=8)
     net.place(home, "single", max_batch_size=1)
-    return [[]], [("batches up to 8", 0, "model=batched"), ("no batches", 0, "model=single")]
+    return [HALF], [("batches up to 8", 0, "model=batched"), ("no batches", 0, "model=single")]
 
 
 def threads(net, home):
     """One core to compute with, against all that there are."""
     net.place(home, "net")
-    cores = len(os.sched_getaffinity(0))
-    return ([["--threads", "1"], ["--threads", cores]],
-            [("1 thread", 0, ""), (f"{cores} threads", 1, "")])
+    return ([["--threads", 1], ["--threads", CORES]],
+            [("1 thread", 0, ""), (f"{CORES} threads", 1, "")])
 
 
 def bodies(net, home):
     """The same work asked for by a JPEG, by a binary tensor and by JSON."""
     net.place(home, "net")
-    return [[]], [("binary tensor", 0, "body=binary"),
+    return [HALF], [("binary tensor", 0, "body=binary"),
                   ("JPEG", 0, f"body=image,data={net.picture}"), ("JSON", 0, "body=json")]
 
 
@@ -155,7 +157,7 @@ def knee(net):
     print(f"\n{title}", flush=True)
     with tempfile.TemporaryDirectory() as home:
         net.place(pathlib.Path(home), "net")
-        server = serving.Server(home)
+        server = serving.Server(home, *HALF)
         serving.wait_until(lambda: server.get("/v2/health/ready").status_code == 200, 60)
         out = load(name, title, [f"{net.name}={server.url}"], "--knee")
         assert server.stop() == 0
@@ -174,8 +176,8 @@ def write_report(parts):
     page = ["<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>convd under load"
             "</title>\n<body style=\"font-family:system-ui,sans-serif;margin:24px;max-width:1100px\">",
             "<h1>convd under load</h1>",
-            f"<p>{html.escape(cpu())}, {len(os.sched_getaffinity(0))} cores, which servers and "
-            f"generator share. Rounds of {html.escape(args.time)}, sides in turns.</p>"]
+            f"<p>{html.escape(cpu())}, {CORES} cores; servers compute on "
+            f"{HALF[1]} of them where nothing else is said. Rounds of {html.escape(args.time)}, sides in turns.</p>"]
     for name, title, out in parts:
         page += [f"<h2>{html.escape(title)}</h2>", (args.output / f"{name}.svg").read_text(),
                  f"<pre>{html.escape(out)}</pre>"]
