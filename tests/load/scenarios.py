@@ -33,11 +33,11 @@ SAMPLE = ROOT / "models" / "fashion" / "samples" / "0000_ankle_boot_280x280.jpg"
 
 
 class Net:
-    """A model's files, and the picture it is asked about."""
+    """A model's files, the picture it is asked about, and the p99 that its users would accept."""
 
-    def __init__(self, name, model, config, labels, picture):
+    def __init__(self, name, model, config, labels, picture, limit):
         self.name, self.model, self.config, self.labels = name, model, config, labels
-        self.picture = picture
+        self.picture, self.limit = picture, limit
 
     def place(self, home, name, **settings):
         """A copy called name, with other settings."""
@@ -54,7 +54,7 @@ class Net:
 def fashion():
     home = ROOT / "models" / "fashion"
     return Net("fashion", home / "model.onnx", json.loads((home / "config.json").read_text()),
-               home / "labels.txt", SAMPLE)
+               home / "labels.txt", SAMPLE, "25ms")
 
 
 def photo(path):
@@ -81,13 +81,13 @@ def mobilenet(folder):
                       "that could export it:", done.stderr.strip().splitlines()[-1:])
                 return None
     return Net("mobilenet_v2", model.resolve(), {"max_batch_size": 8}, None,
-               photo(folder / "photo.jpg"))
+               photo(folder / "photo.jpg"), "250ms")
 
 
 # The scenarios: each gives servers' arguments, and sides on them.
 
 def batch_norms(net, home):
-    """Batch norms folded into the layers before them, against each as a layer of its own."""
+    """Batch norms folded into other layers, against each as its own."""
     net.place(home, "folded", batchnorm="folded")
     net.place(home, "separate", batchnorm="separate")
     return [HALF], [("folded", 0, "model=folded"), ("separate", 0, "model=separate")]
@@ -159,7 +159,7 @@ def knee(net):
         net.place(pathlib.Path(home), "net")
         server = serving.Server(home, *HALF)
         serving.wait_until(lambda: server.get("/v2/health/ready").status_code == 200, 60)
-        out = load(name, title, [f"{net.name}={server.url}"], "--knee")
+        out = load(name, title, [f"{net.name}={server.url}"], "--knee", "--limit", net.limit)
         assert server.stop() == 0
     print(out, end="", flush=True)
     return name, title, out
