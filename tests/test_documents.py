@@ -46,6 +46,7 @@ def place(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     (folder / "build").mkdir()
     (folder / "build" / "convd").symlink_to(serving.BINARY)
+    (folder / "build" / "convd-load").symlink_to(serving.BINARY.with_name("convd-load"))
     shutil.copy(ROOT / "models/fashion/model.onnx", folder / "model.onnx")
     shutil.copy(ROOT / "models/fashion/samples/0000_ankle_boot_280x280.jpg", folder / "cat.jpg")
     return folder
