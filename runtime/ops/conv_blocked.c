@@ -1,10 +1,11 @@
 /* Conv on channel-blocked tensors: direct convolution with packed weights, or Winograd's.
  *
  * Output channels are packed in panels of two blocks. A worker takes a strip of rows of one image
- * (or several small images whole), which stays in its second cache, and goes over its panels, one or
- * two at a time as the kernel likes; their weights are cut into chunks of input channels that stay
- * in the first cache while the strip passes by. Padding is made by copying the strip once, for all panels. The order in which an
- * element's products are added is that of rt_mac, whatever the cut. */
+ * (or several small images whole), which stays in its second cache, and goes over its panels, one
+ * or two at a time as the kernel likes; their weights are cut into chunks of input channels that
+ * stay in the first cache while the strip passes by. Padding is made by copying the strip once, for
+ * all panels. The order in which an element's products are added is that of rt_mac, whatever the
+ * cut. */
 #include "runtime/ops/conv_depthwise.h"
 #include "runtime/ops/conv_grouped.h"
 #include "runtime/ops/conv_winograd.h"
@@ -41,7 +42,7 @@ struct state {
     bool padded;         /* strips are copied with padding around them */
     int64_t rows, row_pixels;
     int64_t strip_rows, strip_images; /* at most */
-    size_t strip_floats; /* of a worker's copy */
+    size_t strip_floats;              /* of a worker's copy */
 };
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -112,7 +113,8 @@ static void choose_strips(struct state *s, int64_t samples)
     row_floats = s->outer * s->width * s->row_pixels;
     if (!s->flat && !s->thinned)
         row_floats = s->outer * s->width * padded_width(c) * c->stride[1];
-    int64_t around = s->flat || s->thinned ? 0 : (rt_conv_extent(c, 1) - c->stride[1]) / c->stride[1];
+    int64_t around =
+        s->flat || s->thinned ? 0 : (rt_conv_extent(c, 1) - c->stride[1]) / c->stride[1];
     int64_t rows = STRIP_FLOATS / row_floats - around;
     rows = rows < 1 ? 1 : least(rows, s->rows);
     s->strip_rows = ceil_div(s->rows, ceil_div(s->rows, rows)); /* of even size */
@@ -282,9 +284,8 @@ static struct view view_input(const struct state *s, const float *x, int64_t ima
 }
 
 /* The same as a copy in room with its padding. */
-static struct view view_padded(const struct state *s, const float *x, int64_t image,
-                               int64_t images, int64_t group, int64_t row, int64_t rows,
-                               float *room)
+static struct view view_padded(const struct state *s, const float *x, int64_t image, int64_t images,
+                               int64_t group, int64_t row, int64_t rows, float *room)
 {
     const struct rt_conv *c = &s->c;
     const int64_t width = s->width, pitch = padded_width(c) * width;
@@ -396,12 +397,11 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
     const int64_t all_blocks = c->groups * s->blocks;
     float *y = call->out[0].data;
     const float *residual = e->residual >= 0 ? call->in[e->residual].data : NULL;
-    /* Rows of a pointwise convolution follow each other in memory: they are one. */
-    const bool joined = s->flat || s->thinned;
+    /* Rows of a pointwise convolution follow each other in memory: they are one, unless there are
+     * steps to do while a row is in the first cache. */
+    const bool joined = s->thinned || (s->flat && e->rest == call->node->n_steps);
     const int64_t calls = joined ? 1 : strip->rows;
-    int64_t width = s->row_pixels;
-    if (joined)
-        width = least(strip->rows * s->row_pixels, pixels - strip->row * s->row_pixels);
+    const int64_t width = s->row_pixels * (joined ? strip->rows : 1);
     int64_t panels;
     for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel += panels) {
         panels = least(panels_at_once(s, panel), strip->last_panel - panel);
@@ -410,12 +410,13 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
             struct rt_mac m = start_mac(s, v, e, panel, panels, outer, strip);
             const bool last = outer + s->chunk >= s->outer;
             const int64_t passes = strip->images * calls;
-            m.pixels = (size_t)width;
             look_ahead(s, &m, panels, last, passes);
             for (int64_t i = 0; i < passes; i++) {
                 const int64_t image = i / calls, row = i % calls;
                 const int64_t plane = (strip->image + image) * all_blocks + first_block;
-                const int64_t at = (plane * pixels + (strip->row + row) * s->row_pixels) * block;
+                const int64_t pixel = (strip->row + row) * s->row_pixels;
+                const int64_t at = (plane * pixels + pixel) * block;
+                m.pixels = (size_t)least(width, pixels - pixel);
                 m.x = v->x + (size_t)image * v->image + (size_t)outer * v->outer +
                       (size_t)(row * c->stride[1]) * v->row;
                 m.y = y + at;
@@ -424,8 +425,8 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
                 m.ahead += m.ahead_len;
                 for (size_t k = 0; last && e->rest < call->node->n_steps && k < m.blocks; k++)
                     rt_steps_blocked_from(call, e->rest, m.y + k * m.y_block, strip->image + image,
-                                          first_block + (int64_t)k,
-                                          at + (int64_t)(k * m.y_block), width);
+                                          first_block + (int64_t)k, at + (int64_t)(k * m.y_block),
+                                          (int64_t)m.pixels);
             }
         }
     }
@@ -483,8 +484,8 @@ static void run_dense(const struct rt_call *call, const struct rt_worker *w)
     const struct state *s = call->node->state;
     const int64_t images = call->in[RT_CONV_X].shape.dim[0];
     const struct cut cut = cut_strips(s, images, w->count);
-    const int64_t items = ceil_div(images, cut.images) * s->c.groups *
-                          ceil_div(s->rows, cut.rows) * s->panels;
+    const int64_t items =
+        ceil_div(images, cut.images) * s->c.groups * ceil_div(s->rows, cut.rows) * s->panels;
     float *room = (float *)call->scratch + (size_t)w->id * s->strip_floats;
     int64_t item = 0, end = 0;
     while (rt_worker_claim(w, items, panels_at_once(s, 0), &item, &end))
