@@ -226,7 +226,8 @@ static enum rt_status describe_all(struct rt_model *m, struct rt_error *err)
     return RT_OK;
 }
 
-/* Lets the constants of g, and of the branches in it, that lie in from[0..len) lie in to[0..len). */
+/* Lets the constants of g, and of the branches in it, that lie in from[0..len) lie in to[0..len).
+ */
 static void move_constants(struct rt_graph *g, const void *from, size_t len, const void *to)
 {
     for (int v = 0; v < g->n_values; v++) {
@@ -293,7 +294,8 @@ enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_opti
         s = describe_all(m, err);
     if (s == RT_OK)
         s = keep_source(m, bytes, len, err);
-    m->options.folder = NULL; /* the caller's */
+    m->options.folder = NULL; /* the caller's, as are those for progress */
+    m->options.progress = NULL;
     if (s == RT_OK)
         *out = m;
     else

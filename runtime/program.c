@@ -35,8 +35,10 @@ static enum rt_status check_file_constants(const struct rt_graph *g, struct rt_e
 {
     for (int v = 0; v < g->n_values; v++)
         if (rt_holds_batch(g, v))
-            return rt_fail(err, RT_E_LIMIT, "constant '%s' holds an integer of 2^39 or more, which "
-                           "no dimension can be", g->value[v].name);
+            return rt_fail(err, RT_E_LIMIT,
+                           "constant '%s' holds an integer of 2^39 or more, which "
+                           "no dimension can be",
+                           g->value[v].name);
     return RT_OK;
 }
 
@@ -69,6 +71,19 @@ static enum rt_status check_batch_axis(const struct rt_graph *g, struct rt_error
     return RT_OK;
 }
 
+/* Bytes of the constants that n reads. */
+static size_t constant_bytes(const struct rt_graph *g, const struct rt_node *n)
+{
+    size_t sum = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        size_t bytes;
+        const struct rt_value *v = n->in[i] >= 0 ? &g->value[n->in[i]] : NULL;
+        if (v != NULL && v->constant && rt_shape_bytes(&v->shape, v->dtype, &bytes))
+            sum += bytes;
+    }
+    return sum;
+}
+
 static enum rt_status prepare(struct rt_program *p, const struct rt_program_options *how,
                               struct rt_error *err)
 {
@@ -79,10 +94,19 @@ static enum rt_status prepare(struct rt_program *p, const struct rt_program_opti
         .threads = how->threads,
         .exact = how->options->exact,
     };
+    const struct rt_options *o = how->options;
+    size_t done = 0, total = 0;
+    for (int i = 0; o->progress != NULL && i < p->g->n_nodes; i++)
+        total += constant_bytes(p->g, &p->g->node[i]);
     for (int i = 0; i < p->g->n_nodes; i++) {
         struct rt_node *n = &p->g->node[i];
         n->algorithm = "";
+        if (o->progress != NULL && done < total)
+            o->progress(o->progress_user, done, total);
+        done += o->progress != NULL ? constant_bytes(p->g, n) : 0;
         enum rt_status s = n->op->prepare != NULL ? n->op->prepare(&b, n, err) : RT_OK;
+        if (s != RT_OK && o->progress != NULL)
+            o->progress(o->progress_user, total, total);
         if (s != RT_OK)
             return rt_arena_over(p->arena) ? rt_fail(err, RT_E_LIMIT,
                                                      "the packed weights need more memory than "
@@ -92,6 +116,8 @@ static enum rt_status prepare(struct rt_program *p, const struct rt_program_opti
         p->flops += n->flops;
         p->weight_bytes += n->weight_bytes;
     }
+    if (o->progress != NULL)
+        o->progress(o->progress_user, total, total);
     return RT_OK;
 }
 
@@ -129,8 +155,8 @@ static const char *fused_text(struct rt_program *p, const struct rt_node *n)
     char text[256] = "";
     int at = 0;
     for (int k = 0; k < n->n_steps && at < (int)sizeof text - 1; k++)
-        at += snprintf(text + at, sizeof text - (size_t)at, k > 0 ? ", %s" : "%s",
-                       n->step[k].label);
+        at +=
+            snprintf(text + at, sizeof text - (size_t)at, k > 0 ? ", %s" : "%s", n->step[k].label);
     return rt_arena_strdup(p->arena, text, strlen(text));
 }
 

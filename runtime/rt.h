@@ -31,6 +31,11 @@ struct rt_options {
     enum rt_batchnorm_mode batchnorm;
     const char *folder;   /* where external tensor data may be read from; NULL: nowhere */
     int threads;          /* the largest team a session will have, if more than rt_cpu_budget() */
+    /* Told how many of the constants' bytes have been compiled, by the thread that loads; NULL:
+     * nobody asks. The last call has done == total, also when compiling fails. A model may be
+     * compiled more than once while it is loaded. */
+    void (*progress)(void *user, size_t done, size_t total);
+    void *progress_user;
 };
 
 /* Compiles the ONNX file in bytes[0..len). options may be NULL. *out is written on RT_OK only and

@@ -2,6 +2,7 @@
 #include "server/cli.h"
 
 #include "server/file.h"
+#include "server/progress.h"
 #include "server/table.h"
 #include "server/version.h"
 
@@ -116,7 +117,12 @@ enum rt_status sv_cli_load(const char *path, const struct rt_options *options,
     enum rt_status s = sv_cli_model_path(path, &file, err);
     if (s != RT_OK)
         return s;
-    s = rt_model_load_file(file, options, out, err);
+    struct sv_progress bar;
+    struct rt_options shown = *options;
+    sv_progress_begin(&bar, "loading");
+    shown.progress = sv_progress_loading;
+    shown.progress_user = &bar;
+    s = rt_model_load_file(file, &shown, out, err);
     if (s != RT_OK)
         sv_cli_explain(file, err);
     rt_free(file);

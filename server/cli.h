@@ -23,6 +23,24 @@ int sv_man_main(int argc, char **argv);
 extern const struct sv_command sv_predict_command, sv_run_command, sv_test_command,
     sv_inspect_command, sv_bench_command, sv_health_command, sv_completion_command, sv_man_command;
 
+/* Options that several commands have, as entries of their tables; at is the offset of the member
+ * that each fills. */
+#define SV_CLI_THREADS(at)                                                                         \
+    {                                                                                              \
+        .name = "threads", .letter = 't', .type = SV_OPTION_INT, .offset = (at), .value = "N",     \
+        .help = "threads to run on", .max = 1024, .none = "all cores"                              \
+    }
+#define SV_CLI_MEMORY(at)                                                                          \
+    {                                                                                              \
+        .name = "max-model-memory", .type = SV_OPTION_SIZE, .offset = (at), .value = "BYTES",      \
+        .help = "weights, constants and activations that a model may need", .none = "4G"           \
+    }
+#define SV_CLI_EXACT(at)                                                                           \
+    {                                                                                              \
+        .name = "exact", .type = SV_OPTION_FLAG, .offset = (at),                                   \
+        .help = "use no algorithm that reorders sums"                                              \
+    }
+
 /* Parses a command line and answers --help. False: the command is over, with *status. */
 bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *settings,
                   struct sv_arguments *rest, int *status);

@@ -10,7 +10,9 @@
 #include "server/pictures.h"
 #include "server/progress.h"
 #include "server/scores.h"
+#include "server/version.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -41,18 +43,8 @@ static const struct sv_option options[] = {
       .offset = offsetof(struct settings, format),
       .help = "one JSON object, one a picture, or a table with a line for each class",
       .choices = "json|jsonl|csv" },
-    { .name = "threads",
-      .letter = 't',
-      .type = SV_OPTION_INT,
-      .offset = offsetof(struct settings, threads),
-      .value = "N",
-      .help = "threads to run on",
-      .max = 1024,
-      .none = "all cores" },
-    { .name = "exact",
-      .type = SV_OPTION_FLAG,
-      .offset = offsetof(struct settings, exact),
-      .help = "use no algorithm that reorders sums" },
+    SV_CLI_THREADS(offsetof(struct settings, threads)),
+    SV_CLI_EXACT(offsetof(struct settings, exact)),
     { 0 },
 };
 
@@ -297,6 +289,15 @@ static enum rt_status check_model(const struct sv_model *m, struct rt_error *err
     return RT_OK;
 }
 
+/* Labels that are too few leave classes without a name, and answers that nobody understands. */
+static void check_labels(const struct sv_model *m)
+{
+    const int64_t n = sv_model_classes(m);
+    if (m->labels.n > 0 && n > m->labels.n)
+        fprintf(stderr, SV_NAME " predict: %s: only %d labels for %" PRId64 " classes\n", m->path,
+                m->labels.n, n);
+}
+
 /* Loads the one model, or the newest version of it, that path stands for. */
 static enum rt_status load(const char *path, const struct sv_registry_options *o,
                            struct sv_model **out, struct rt_error *err)
@@ -328,16 +329,20 @@ static enum rt_status load(const char *path, const struct sv_registry_options *o
 static enum rt_status predict_all(const struct settings *set, const struct sv_arguments *rest,
                                   int *n_bad, struct rt_error *err)
 {
-    struct sv_registry_options o = { .max_queue = 1, .exact = set->exact };
+    struct sv_progress loading;
+    struct sv_registry_options o = { .max_queue = 1, .exact = set->exact, .loading = &loading };
     struct sv_picture_list list = { 0 };
     struct sv_model *m = NULL;
     struct sv_json j;
+    sv_progress_begin(&loading, "loading");
     enum rt_status s =
         sv_cores_create(set->threads > 0 ? set->threads : rt_cpu_budget(), &o.cores, err);
     if (s == RT_OK)
         s = load(rest->item[0], &o, &m, err);
     if (s == RT_OK)
         s = check_model(m, err);
+    if (s == RT_OK)
+        check_labels(m);
     if (s == RT_OK)
         s = sv_picture_list_make(rest->item + 1, rest->n - 1, &list, err);
     sv_json_init(&j, stdout);

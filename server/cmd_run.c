@@ -31,24 +31,9 @@ static const struct sv_option options[] = {
       .offset = offsetof(struct settings, output),
       .value = "DIR",
       .help = "the folder for NAME.npy of every output; made if it is not there" },
-    { .name = "threads",
-      .letter = 't',
-      .type = SV_OPTION_INT,
-      .offset = offsetof(struct settings, threads),
-      .value = "N",
-      .help = "threads to run on",
-      .max = 1024,
-      .none = "all cores" },
-    { .name = "max-model-memory",
-      .type = SV_OPTION_SIZE,
-      .offset = offsetof(struct settings, memory),
-      .value = "BYTES",
-      .help = "weights, constants and activations that a model may need",
-      .none = "4G" },
-    { .name = "exact",
-      .type = SV_OPTION_FLAG,
-      .offset = offsetof(struct settings, exact),
-      .help = "use no algorithm that reorders sums" },
+    SV_CLI_THREADS(offsetof(struct settings, threads)),
+    SV_CLI_MEMORY(offsetof(struct settings, memory)),
+    SV_CLI_EXACT(offsetof(struct settings, exact)),
     { 0 },
 };
 
@@ -165,9 +150,9 @@ static enum rt_status run(const struct rt_model *m, struct rt_session *session,
 static enum rt_status load(const char *path, const struct settings *set, struct sv_feed *feed,
                            struct rt_model **out, struct rt_error *err)
 {
-    struct rt_options o = {
-        .exact = set->exact, .memory_limit = set->memory, .allow_batch_statistics = true
-    };
+    struct rt_options o = { .exact = set->exact,
+                            .memory_limit = set->memory,
+                            .allow_batch_statistics = true };
     enum rt_status s = sv_cli_load(path, &o, out, err);
     if (s == RT_OK)
         s = read_inputs(feed, *out, &set->input, err);

@@ -4,12 +4,14 @@
 #include "server/file.h"
 #include "server/json_out.h"
 #include "server/model_test.h"
+#include "server/progress.h"
 #include "server/table.h"
 
 #include <fnmatch.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Folders below a DIR that are looked into: a bound for links that lead back up. */
 #define MAX_DEPTH 12
@@ -54,24 +56,9 @@ static const struct sv_option options[] = {
       .value = "X",
       .help = "largest error allowed as a share of an output's range, which also passes a model of "
               "more than 3 nodes" },
-    { .name = "threads",
-      .letter = 't',
-      .type = SV_OPTION_INT,
-      .offset = offsetof(struct settings, threads),
-      .value = "N",
-      .help = "threads to run on",
-      .max = 1024,
-      .none = "all cores" },
-    { .name = "max-model-memory",
-      .type = SV_OPTION_SIZE,
-      .offset = offsetof(struct settings, memory),
-      .value = "BYTES",
-      .help = "weights, constants and activations that a model may need",
-      .none = "4G" },
-    { .name = "exact",
-      .type = SV_OPTION_FLAG,
-      .offset = offsetof(struct settings, exact),
-      .help = "use no algorithm that reorders sums" },
+    SV_CLI_THREADS(offsetof(struct settings, threads)),
+    SV_CLI_MEMORY(offsetof(struct settings, memory)),
+    SV_CLI_EXACT(offsetof(struct settings, exact)),
     { 0 },
 };
 
@@ -97,6 +84,9 @@ struct walk {
     const struct settings *set;
     struct sv_model_test_options options;
     struct sv_json json;
+    struct sv_progress progress;
+    bool counting; /* tests are only counted, for the bar's sake */
+    int to_come;
     int found, count[SV_TEST_OUTCOMES];
 };
 
@@ -161,12 +151,20 @@ static void test_one(struct walk *w, const char *folder)
     name[strcspn(name, "/")] = '\0';
     if (!wanted(w, name))
         return;
+    if (w->counting) {
+        w->to_come++;
+        return;
+    }
     struct sv_model_test t = { 0 };
     uint64_t start = sv_now_ns();
+    sv_progress_show(&w->progress, w->to_come > 0 ? (double)w->found / w->to_come : 0, name);
     sv_model_test_run(folder, &w->options, &t);
     t.seconds = (double)(sv_now_ns() - start) / (double)SV_NS_PER_SECOND;
     w->found++;
     w->count[t.outcome]++;
+    /* The bar goes before lines come: both may be the same terminal. */
+    if (isatty(STDOUT_FILENO) && !(w->set->quiet && t.outcome == SV_TEST_PASSED))
+        sv_progress_end(&w->progress);
     if (w->set->json)
         print_json(&w->json, folder, name, &t);
     else
@@ -224,8 +222,14 @@ int sv_test_main(int argc, char **argv)
         sv_json_object(&w.json, NULL);
         sv_json_array(&w.json, "tests");
     }
+    sv_progress_begin(&w.progress, "testing");
+    w.counting = w.progress.shown;
+    for (int i = 0; w.counting && i < rest.n && s == RT_OK; i++)
+        s = walk(&w, rest.item[i], 0, &err);
+    w.counting = false;
     for (int i = 0; i < rest.n && s == RT_OK; i++)
         s = walk(&w, rest.item[i], 0, &err);
+    sv_progress_end(&w.progress);
     const int passed = w.count[SV_TEST_PASSED], failed = w.count[SV_TEST_FAILED],
               skipped = w.count[SV_TEST_SKIPPED];
     if (set.json) {

@@ -10,6 +10,7 @@
 #include "server/codec_request.h"
 #include "server/file.h"
 #include "server/log.h"
+#include "server/progress.h"
 
 /* The size that the model's input has along an axis of pictures, -1 when it is free. */
 static int64_t side(const struct rt_io *io, const struct sv_preprocess *p, char axis)
@@ -131,8 +132,7 @@ static enum rt_status find_image_input(struct sv_model *m, size_t max_pixels, st
     return m->image_note != NULL ? RT_OK : rt_fail_nomem(err, sizeof why.text);
 }
 
-/* Classes of the first output, 0 when they cannot be counted. */
-static int64_t n_classes(const struct sv_model *m)
+int64_t sv_model_classes(const struct sv_model *m)
 {
     struct rt_shape shape = rt_model_output(m->rt, 0)->shape;
     int64_t n;
@@ -159,9 +159,10 @@ static enum rt_status read_labels(struct sv_model *m, const struct sv_source *sr
     } else if (src->labels != NULL) {
         s = sv_labels_read(src->labels, &m->labels, err);
     }
-    if (s == RT_OK && m->labels.n > 0 && n_classes(m) > 0 && n_classes(m) != m->labels.n)
+    if (s == RT_OK && m->labels.n > 0 && sv_model_classes(m) > 0 &&
+        sv_model_classes(m) != m->labels.n)
         sv_log(SV_LOG_WARN, "%s: %d labels for %" PRId64 " values of output '%s'", m->path,
-               m->labels.n, n_classes(m), rt_model_output(m->rt, 0)->name);
+               m->labels.n, sv_model_classes(m), rt_model_output(m->rt, 0)->name);
     return s;
 }
 
@@ -375,6 +376,8 @@ static enum rt_status load(struct sv_model *m, const struct sv_source *src,
         .allow_batch_statistics = m->config.allow_batch_statistics,
         .batchnorm = m->config.batchnorm,
         .threads = sv_cores_total(o->cores),
+        .progress = o->loading != NULL ? sv_progress_loading : NULL,
+        .progress_user = o->loading,
     };
     enum rt_status s = load_file(m, &options, err);
     if (s != RT_OK)

@@ -22,6 +22,9 @@ enum rt_status sv_model_preprocess(const struct rt_io *io, const char *producer,
                                    const struct sv_input_config *config, struct sv_preprocess *out,
                                    struct rt_error *err);
 
+/* Values of a sample of the first output, 0 when they cannot be counted. */
+int64_t sv_model_classes(const struct sv_model *m);
+
 /* The shape of input i for n samples, sizes that the file leaves free as the configuration sets
  * them. False when they are not known, or it is not one of numbers. */
 bool sv_model_sample_shape(const struct sv_model *m, int i, int n, struct rt_shape *shape);

@@ -6,7 +6,8 @@
 
 #include <stdio.h>
 
-#define BAR 24 /* columns */
+#define BAR 24                   /* columns */
+#define LARGE ((size_t)16 << 20) /* bytes of a model that takes a while */
 #define PERIOD (SV_NS_PER_SECOND / 10)
 
 void sv_progress_begin(struct sv_progress *p, const char *what)
@@ -34,6 +35,18 @@ void sv_progress_show(struct sv_progress *p, double share, const char *detail)
     }
     fputs("\x1b[K", stderr);
     fflush(stderr);
+}
+
+void sv_progress_loading(void *user, size_t done, size_t total)
+{
+    struct sv_progress *p = user;
+    char of[SV_QUANTITY_TEXT];
+    if (total < LARGE)
+        return;
+    if (done == total)
+        sv_progress_end(p);
+    else
+        sv_progress_show(p, (double)done / (double)total, sv_quantity((double)total, "B", of));
 }
 
 void sv_progress_end(struct sv_progress *p)

@@ -53,6 +53,7 @@ enum sv_model_state {
 /* "READY", "UNAVAILABLE", "LOADING": the protocol's words. */
 const char *sv_model_state_name(enum sv_model_state state);
 
+struct sv_progress;
 struct sv_registry_options {
     int max_batch;           /* for models whose config.json does not say; 0: 8 */
     int max_queue;           /* likewise; >= 1 */
@@ -63,6 +64,7 @@ struct sv_registry_options {
     size_t max_pixels;       /* of a picture, goes into every model's preprocess; 0: the default */
     bool exact;              /* no algorithm that reorders sums, and every JPEG decoded whole */
     bool warm_up;            /* run a model on zeros before it is served */
+    struct sv_progress *loading; /* drawn while a model is loaded; NULL: nothing */
 };
 
 enum rt_status sv_registry_create(const struct sv_registry_options *options,

@@ -21,16 +21,22 @@ static void json_io(struct sv_json *j, const struct rt_io *io)
     sv_json_end(j);
 }
 
+/* Begins a layer's row with what it is. */
+static void json_layer(struct sv_json *j, const struct rt_layer *l)
+{
+    sv_json_row(j, NULL);
+    sv_json_string(j, "name", l->name);
+    sv_json_string(j, "op", l->op);
+    sv_json_string(j, "fused", l->fused);
+    sv_json_string(j, "algorithm", l->algorithm);
+}
+
 static void json_layers(struct sv_json *j, const struct rt_model *m)
 {
     sv_json_array(j, "layers");
     for (int i = 0; i < rt_model_n_layers(m); i++) {
         const struct rt_layer *l = rt_model_layer(m, i);
-        sv_json_row(j, NULL);
-        sv_json_string(j, "name", l->name);
-        sv_json_string(j, "op", l->op);
-        sv_json_string(j, "fused", l->fused);
-        sv_json_string(j, "algorithm", l->algorithm);
+        json_layer(j, l);
         sv_json_string(j, "datatype", rt_dtype_name(l->dtype));
         sv_json_shape(j, "shape", &l->shape);
         sv_json_double(j, "flops", l->flops);
@@ -125,11 +131,7 @@ void sv_report_layer_times(struct sv_json *j, const struct rt_model *m, int batc
     sv_json_array(j, "layers");
     for (int i = 0; i < rt_model_n_layers(m); i++) {
         const struct rt_layer *l = rt_model_layer(m, i);
-        sv_json_row(j, NULL);
-        sv_json_string(j, "name", l->name);
-        sv_json_string(j, "op", l->op);
-        sv_json_string(j, "fused", l->fused);
-        sv_json_string(j, "algorithm", l->algorithm);
+        json_layer(j, l);
         sv_json_double(j, "seconds", seconds[i]);
         sv_json_double(j, "share", total > 0 ? seconds[i] / total : 0);
         sv_json_double(j, "gflops", seconds[i] > 0 ? l->flops * batch / seconds[i] * 1e-9 : 0);

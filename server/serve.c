@@ -16,6 +16,7 @@
 #include "server/folder_watch.h"
 #include "server/http.h"
 #include "server/log.h"
+#include "server/progress.h"
 #include "server/routes.h"
 #include "server/serve_settings.h"
 
@@ -155,6 +156,7 @@ struct server {
     struct sv_tls *tls;
     struct sv_folder_watch *watch;
     struct sv_task rescan;
+    struct sv_progress loading;
     atomic_bool rescanning;
 };
 
@@ -287,11 +289,14 @@ static enum rt_status start(struct server *s, struct rt_error *err)
             .max_pixels = set->max_pixels,
             .exact = set->exact,
             .warm_up = true,
+            .loading = &s->loading,
         };
         e = sv_registry_create(&o, &s->app.registry, err);
     }
+    sv_progress_begin(&s->loading, "loading");
     if (e == RT_OK)
         e = load_models(s->app.registry, &s->paths, err);
+    s->loading.shown = false; /* what is loaded later is loaded beside requests and their log */
     if (e != RT_OK)
         return e;
     sv_banner_models(s->app.registry);

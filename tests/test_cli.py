@@ -125,6 +125,28 @@ def test_typos():
     assert "did you mean --batchnorm" in error_of("bench", "--batch-norm", "folded", "x", status=2)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_typo_in_a_flag(command):
+    error = error_of(command, "--hlep", "--nothing-like-it", "x", status=2)
+    assert error.startswith(f"convd {command}: unknown option --hlep")
+    assert f"see convd {command} --help" in error
+
+
+@pytest.mark.parametrize("args", [
+    ["serve", "--port", "-1"], ["serve", "--threads", "-2"], ["serve", "--max-batch", "-1"],
+    ["serve", "--max-queue", "-5"], ["serve", "--max-connections", "-1"],
+    ["serve", "--max-body", "-1"], ["serve", "--queue-timeout", "-1"],
+    ["predict", "m", "x", "--top", "-1"], ["predict", "m", "x", "-t", "-1"],
+    ["run", "m", "-t", "-1"], ["run", "m", "--max-model-memory", "-1"], ["test", "d", "-t", "-1"],
+    ["test", "d", "--rtol", "-1"], ["inspect", "m", "--max-batch", "-8"],
+    ["bench", "m", "--batch", "-1"], ["bench", "m", "--batch", "1,-2"],
+    ["bench", "m", "--threads=-1"], ["bench", "m", "--seconds", "-1"],
+])
+def test_negative_numbers(args):
+    error = error_of(*args, status=2)
+    assert "-" + re.search(r"-(\d)$", args[-1]).group(1) in error or "between" in error
+
+
 @pytest.mark.parametrize("args", [
     ["predict"], ["predict", "m.onnx"], ["run"], ["run", "m.onnx"], ["test"], ["inspect"],
     ["inspect", "a", "b"], ["bench"], ["bench", "m", "--batch", "0"],
@@ -164,6 +186,22 @@ def test_no_model(command, tail, tmp_path):
     assert "model" in error_of(command, tmp_path / "empty", *tail, status=1)
     os.mkfifo(tmp_path / "fifo.onnx")
     assert "regular file" in error_of(command, tmp_path / "fifo.onnx", *tail, status=1)
+
+
+def test_nothing_to_test(tmp_path):
+    assert "nowhere" in error_of("test", tmp_path / "nowhere", status=1)
+    (tmp_path / "test_picture").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "test_picture" / "model.onnx", "JPEG")
+    done = convd("test", tmp_path, status=1)
+    assert "JPEG" in done.stdout and done.stdout.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize("option", ["--config", "--tls-cert", "--api-keys", "--control-keys"])
+def test_serve_with_a_file_that_is_missing(conv, option):
+    more = ["--tls-key", "nowhere.pem"] if option == "--tls-cert" else []
+    more += ["--model-control"] if option == "--control-keys" else []
+    assert "nowhere.pem" in error_of("serve", conv, "--port", "0", "--log-level", "error", option,
+                                     "nowhere.pem", *more, status=2 if option == "--config" else 1)
 
 
 def conv_reference(path, x):
@@ -391,6 +429,15 @@ def test_predict(colours, tmp_path):
         {"index": 1, "label": "green", "score": pytest.approx(np.e / (np.e + 2), rel=1e-5)}]
 
 
+def test_predict_with_too_few_labels(colours, tmp_path):
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(tmp_path / "blue.png")
+    shutil.copy(colours / "model.onnx", tmp_path / "model.onnx")
+    (tmp_path / "labels.txt").write_text("red\ngreen\n")
+    done = convd("predict", tmp_path / "model.onnx", tmp_path / "blue.png")
+    assert "only 2 labels for 3 classes" in done.stderr and done.stderr.count("\n") == 1
+    assert json.loads(done.stdout)["predictions"][0]["classes"][0]["label"] is None
+
+
 def test_predict_bad_picture(colours, add, tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.new("RGB", (9, 9), (0, 0, 255)).save(good)
@@ -452,6 +499,26 @@ def test_progress_on_a_terminal(conv, colours, tmp_path):
     status, text = on_terminal("predict", colours, tmp_path)
     assert status == 0 and "classifying" in text and text.endswith("\r\x1b[K")
     assert convd("bench", conv, "--seconds", "10ms").stderr == ""
+    for i in range(3):
+        relu_test(tmp_path / "in" / f"test_{i}", f4(-1, 2), f4(0, 2))
+    status, text = on_terminal("test", tmp_path / "in")
+    assert status == 0 and "testing" in text and "test_" in text and text.endswith("\r\x1b[K")
+
+
+def test_progress_of_loading(data):
+    """A bar while a large model is loaded, and none for others or where nobody looks."""
+    large = save(data / "large.onnx",
+                 [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])],
+                 [value("x", ["N", 2048])], [value("y", ["N", 2048])],
+                 [("w", np.ones((2048, 2048), "f4"))])
+    status, text = on_terminal("inspect", large)
+    assert status == 0 and "loading" in text and "MB" in text and text.endswith("\r\x1b[K")
+    assert convd("inspect", large).stderr == ""
+    status, text = on_terminal("inspect", large, "--max-model-memory", "17M")
+    assert status == 1 and "\r\x1b[Kconvd inspect: " in text and text.count("\n") == 1
+    small = save(data / "small.onnx", [helper.make_node("Relu", ["x"], ["y"])],
+                 [value("x", ["N", 2])], [value("y", ["N", 2])])
+    assert on_terminal("inspect", small) == (0, "")
 
 
 def svg_of(path):

@@ -101,9 +101,14 @@ def train_epoch(net, optimizer, images, labels, epoch, cycle, first):
         loss.backward()
         optimizer.step()
         total += loss.item()
-        if (step + 1) % 52 == 0:
+        if sys.stdout.isatty():
+            full = 24 * (step + 1) // steps
+            print(f"\repoch {epoch + 1} {'█' * full}{'░' * (24 - full)} {100 * (step + 1) // steps:3} %"
+                  f"  loss {total / (step + 1):.4f}", end="\r\x1b[K" if step + 1 == steps else "",
+                  flush=True)
+        elif (step + 1) % 52 == 0:
             print(f"epoch {epoch + 1}  step {step + 1:3}/{steps}  loss {total / (step + 1):.4f}",
-                  end="\r" if sys.stdout.isatty() else "\n", flush=True)
+                  flush=True)
     return total / steps
 
 
