@@ -54,6 +54,9 @@ CFLAGS.asan    := -O1 -fopenmp -DRT_COMPACT -fsanitize=address,undefined -fno-sa
                   -fno-omit-frame-pointer
 # libgomp is not instrumented: without OpenMP a team has one worker, and the server has its threads.
 CFLAGS.tsan    := -O1 -DRT_COMPACT -fsanitize=thread
+# For libFuzzer, with clang; without OpenMP, as what a target covers should follow from its input.
+CFLAGS.fuzz    := -O1 -DRT_COMPACT -fno-omit-frame-pointer -fno-sanitize-recover=all \
+                  -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
 LDFLAGS_ALL    = $(CFLAGS.$(MODE)) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS         = $(shell pkg-config --libs $(LIBRARIES)) -lm
 
@@ -85,6 +88,8 @@ $(B)/runtime/kernels/avx512.o: CFLAGS.file := -mavx512f -mavx512bw -mavx512dq -m
                                               -mprefer-vector-width=512
 endif
 $(B)/runtime/kernels/%.o: CFLAGS.release := -O3 -DNDEBUG -fopenmp
+# Loops that any data goes through alike have nothing to be found by coverage.
+$(B)/runtime/kernels/%.o: CFLAGS.fuzz := -O1 -DRT_COMPACT -fno-omit-frame-pointer -fsanitize=address
 $(PROTO).o: CFLAGS.file := -Wno-conversion
 
 # Commands are shown in short; V=1 shows them whole.
@@ -208,6 +213,7 @@ clean: ## remove build/
 	rm -rf build
 
 include tests/load/load.mk
+include tests/fuzz/fuzz.mk
 
 # --- rules ------------------------------------------------------------------------------------
 

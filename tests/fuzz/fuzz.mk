@@ -1,0 +1,46 @@
+# Fuzzing: every door of the program, a target each (tests/fuzz/fuzz_*.c).
+#
+#   make fuzz TIME=600                     all targets in turn, so many seconds each, with libFuzzer
+#   make fuzz TIME=600 TARGET="model http" these only
+#
+# `make test` replays tests/fuzz/seeds and builds without clang. What libFuzzer finds is left in
+# build/fuzz-found; a finding that is fixed becomes a seed.
+
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_REPLAY  := $(FUZZ_TARGETS:%=$(B)/tests/fuzz/replay_%)
+TEST_BIN     += $(FUZZ_REPLAY)
+
+TARGET ?= $(FUZZ_TARGETS)
+TIME   ?= 60
+
+.PHONY: fuzz fuzzers
+fuzz: ## fuzz TARGET="model http ..." (all) for TIME=60 seconds each
+	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory CC=clang MODE=fuzz -j$$(nproc) fuzzers
+	@for t in $(TARGET); do tests/fuzz/run.sh build/fuzz-clang/tests/fuzz/fuzz_$$t $$t $(TIME) || exit 1; done
+
+fuzzers: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/fuzz_%)
+
+FUZZ_PARTS := $(filter-out $(B)/server/main.o,$(SERVER_OBJ)) $(LIB)
+
+$(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay.o $(FUZZ_PARTS)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lcmocka
+
+# A mutator for those that need one.
+$(B)/tests/fuzz/fuzz_model: $(B)/tests/fuzz/mutate_model.o
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(FUZZ_PARTS)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LDLIBS) -lcmocka
+
+-include $(FUZZ_TARGETS:%=$(B)/tests/fuzz/fuzz_%.d) $(B)/tests/fuzz/replay.d
+
+# --- differential ---
+
+SEED ?= 1
+DIFFERENTIAL := $(B)/tests/fuzz/differential
+TEST_BIN     += $(DIFFERENTIAL)
+
+$(DIFFERENTIAL): $(B)/tests/fuzz/differential.o $(B)/tests/fuzz/random_net.o $(B)/tests/avx512_emulated.o $(LIB)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS)

@@ -1,0 +1,97 @@
+/* Any bytes on a connection to the server: read by libmicrohttpd, checked, routed, answered. A byte
+ * 0xff ends a piece that is sent on its own. Every connection has to end once the client has closed
+ * its side, and what came back has to begin as an answer does. */
+#include "tests/fuzz/fuzz.h"
+#include "tests/serving.h"
+
+#include "server/http.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#define PIECE_END 0xff
+#define PATIENCE_MS 60000
+
+static struct serving serving;
+static struct sv_http *http;
+
+static void handle(void *context, struct sv_request *req)
+{
+    sv_route(context, req);
+}
+
+static void start(void)
+{
+    static const struct chain chain = { "x", "Relu", RT_FLOAT, 2, { -1, 3 } };
+    struct rt_error err = { .text = "" };
+    serving_start(&serving);
+    serving_add(&serving, "float", &chain, 1);
+    const struct sv_http_options o = {
+        .host = "127.0.0.1",
+        .threads = 1,
+        .max_body = 1 << 16,
+        .max_body_memory = 1 << 20,
+        .handle = handle,
+        .context = &serving.app,
+    };
+    HOLDS(sv_http_start(&o, &http, &err) == RT_OK, "%s", err.text);
+}
+
+/* A connection from an address of its own: one address has too few ports for so many. */
+static int connect_to_server(void)
+{
+    static uint32_t n;
+    const struct sockaddr_in from = { .sin_family = AF_INET,
+                                      .sin_addr = { htonl(0x7f010001 + n++ % 60000) } };
+    const struct sockaddr_in to = { .sin_family = AF_INET,
+                                    .sin_port = htons((uint16_t)sv_http_port(http)),
+                                    .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    HOLDS(fd >= 0 && bind(fd, (const struct sockaddr *)&from, sizeof from) == 0 &&
+              connect(fd, (const struct sockaddr *)&to, sizeof to) == 0,
+          "no connection");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+    return fd;
+}
+
+static void send_pieces(int fd, const uint8_t *data, size_t len)
+{
+    while (len > 0) {
+        const uint8_t *end = memchr(data, PIECE_END, len);
+        size_t piece = end != NULL ? (size_t)(end - data) : len;
+        if (piece > 0 && send(fd, data, piece, MSG_NOSIGNAL) < 0)
+            return; /* the server has had enough */
+        size_t used = piece + (end != NULL);
+        data += used;
+        len -= used;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    if (http == NULL)
+        start();
+    int fd = connect_to_server();
+    send_pieces(fd, data, len);
+    shutdown(fd, SHUT_WR);
+    char answer[4096], first[9] = "";
+    size_t all = 0;
+    for (;;) {
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        HOLDS(poll(&p, 1, PATIENCE_MS) == 1, "the connection does not end");
+        ssize_t got = recv(fd, answer, sizeof answer, 0);
+        if (got <= 0)
+            break;
+        for (ssize_t i = 0; i < got && all + (size_t)i < sizeof first - 1; i++)
+            first[all + (size_t)i] = answer[i];
+        all += (size_t)got;
+    }
+    HOLDS(all == 0 || strncmp(first, "HTTP/1.", all < 7 ? all : 7) == 0 || first[0] == '{' ||
+              first[0] == '<',
+          "an answer that begins with '%s'", first);
+    close(fd);
+    return 0;
+}
