@@ -102,7 +102,7 @@ static void sweep(struct sv_watch *w, bool patient_too)
     i = 0;
     for (struct sv_watched *one = w->head; one != NULL; one = one->next)
         if ((w->poll[i++].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
-            one->told = true;
+            one->told = !one->patient;
             one->gone(one);
         }
 }

@@ -16,8 +16,9 @@ struct sv_watch;
 struct sv_watched {
     int fd;
     bool patient;                       /* look once a second instead of ten times */
-    void (*gone)(struct sv_watched *w); /* the peer closed; at most once; on the watch's thread,
-                                           inside its lock: be quick, and call nothing of it */
+    void (*gone)(struct sv_watched *w); /* the peer closed; once, or for a patient one each second
+                                           until it is removed; on the watch's thread, inside its
+                                           lock: be quick, and call nothing of it */
     uint64_t patience_ns;               /* see resting */
     /* sv_now_ns() from which on a patient one's socket is shut down; 0: never. May be set at any
      * time. */
