@@ -156,7 +156,7 @@ static enum rt_status decode(const struct rt_wire_field *f, enum rt_dtype t, voi
     bool ok = true;
     if (f->type != RT_WIRE_BYTES)
         ok = store(t, to, (*at)++, f->value);
-    const uint8_t *p = f->bytes, *end = p + f->len;
+    const uint8_t *p = f->bytes, *end = f->len > 0 ? p + f->len : p;
     if (type != RT_WIRE_VARINT && f->len > 0) { /* float_data, double_data: as they lie in memory */
         size_t size = type == RT_WIRE_FIXED32 ? 4 : 8;
         memcpy((uint8_t *)to + (size_t)*at * size, p, f->len);
