@@ -1,6 +1,7 @@
 /* Any bytes on a connection to the server: read by libmicrohttpd, checked, routed, answered. A byte
- * 0xff ends a piece that is sent on its own. Every connection has to end once the client has closed
- * its side, and what came back has to begin as an answer does. */
+ * 0xff ends a piece that is sent on its own; behind the last piece the client closes its side at
+ * once, else when the server has had a moment. Every connection has to end then, and what came back
+ * has to begin as an answer does. */
 #include "tests/fuzz/fuzz.h"
 #include "tests/serving.h"
 
@@ -14,6 +15,7 @@
 
 #define PIECE_END 0xff
 #define PATIENCE_MS 60000
+#define MOMENT_MS 3
 
 static struct serving serving;
 static struct sv_http *http;
@@ -76,6 +78,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         start();
     int fd = connect_to_server();
     send_pieces(fd, data, len);
+    struct pollfd answered = { .fd = fd, .events = POLLIN };
+    if (len == 0 || data[len - 1] != PIECE_END)
+        poll(&answered, 1, MOMENT_MS);
     shutdown(fd, SHUT_WR);
     char answer[4096], first[9] = "";
     size_t all = 0;
