@@ -19,7 +19,7 @@ char *sv_text_reserve(struct sv_text *t, size_t n)
 {
     if (t->failed)
         return NULL;
-    if (n <= t->room - t->len)
+    if (t->p != NULL && n <= t->room - t->len)
         return t->p + t->len;
     size_t room, need;
     if (!rt_add_size(t->len, n, &need) || !rt_add_size(need, need / 2 + 256, &room)) {
