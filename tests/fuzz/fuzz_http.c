@@ -8,6 +8,7 @@
 #include "server/http.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -72,22 +73,33 @@ static void send_pieces(int fd, const uint8_t *data, size_t len)
     }
 }
 
+/* Whether something can be read in time. libFuzzer's clock interrupts. */
+static bool readable(int fd, int timeout_ms)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    int n;
+    do
+        n = poll(&p, 1, timeout_ms);
+    while (n < 0 && errno == EINTR);
+    return n == 1;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (http == NULL)
         start();
     int fd = connect_to_server();
     send_pieces(fd, data, len);
-    struct pollfd answered = { .fd = fd, .events = POLLIN };
     if (len == 0 || data[len - 1] != PIECE_END)
-        poll(&answered, 1, MOMENT_MS);
+        readable(fd, MOMENT_MS);
     shutdown(fd, SHUT_WR);
     char answer[4096], first[9] = "";
     size_t all = 0;
     for (;;) {
-        struct pollfd p = { .fd = fd, .events = POLLIN };
-        HOLDS(poll(&p, 1, PATIENCE_MS) == 1, "the connection does not end");
+        HOLDS(readable(fd, PATIENCE_MS), "the connection does not end");
         ssize_t got = recv(fd, answer, sizeof answer, 0);
+        if (got < 0 && errno == EINTR)
+            continue;
         if (got <= 0)
             break;
         for (ssize_t i = 0; i < got && all + (size_t)i < sizeof first - 1; i++)
