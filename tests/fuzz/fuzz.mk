@@ -35,12 +35,26 @@ $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(FUZZ_PARTS)
 
 -include $(FUZZ_TARGETS:%=$(B)/tests/fuzz/fuzz_%.d) $(B)/tests/fuzz/replay.d
 
-# --- differential ---
+# Random networks, every way there is to run them (differential.c):
+#
+#   make fuzz-differential TIME=600 SEED=1000   for so many seconds, from that one on; the first 300
+#                                               are compared with ONNX Runtime, too
 
-SEED ?= 1
+SEED         ?= 1
 DIFFERENTIAL := $(B)/tests/fuzz/differential
 TEST_BIN     += $(DIFFERENTIAL)
 
-$(DIFFERENTIAL): $(B)/tests/fuzz/differential.o $(B)/tests/fuzz/random_net.o $(B)/tests/avx512_emulated.o $(LIB)
+.PHONY: fuzz-differential
+fuzz-differential: setup-test build/node_modules/onnxruntime-node ## random networks in every way for TIME=60 seconds
+	@$(MAKE) --no-print-directory -j$$(nproc) $(DIFFERENTIAL)
+	rm -rf build/fuzz-cases && mkdir -p build/fuzz-cases
+	$(DIFFERENTIAL) --from $(SEED) --count 300 --write build/fuzz-cases
+	NODE_PATH=build/node_modules node tests/fuzz/onnxruntime.js build/fuzz-cases
+	$(DIFFERENTIAL) --from $$(($(SEED) + 300)) --seconds $(TIME)
+
+$(DIFFERENTIAL): $(B)/tests/fuzz/differential.o $(B)/tests/fuzz/random_net.o \
+    $(B)/tests/avx512_emulated.o $(LIB)
 	$(call shown,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS)
+
+-include $(DIFFERENTIAL).d $(B)/tests/fuzz/random_net.d
