@@ -260,4 +260,4 @@ $(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/server/main.o,$(SERVER_OBJ)) $(LI
 
 $(B)/tests/check_kernels $(B)/tests/check_winograd: $(B)/tests/avx512_emulated.o
 
--include $(RUNTIME_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(TEST_BIN:=.d)
+-include $(RUNTIME_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(TEST_BIN:=.d) $(B)/tests/avx512_emulated.d
