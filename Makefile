@@ -147,9 +147,11 @@ build/node_modules/onnxruntime-node:
 
 BATCH   ?= 1,8
 THREADS ?= 1,2
-compare: all build/node_modules/onnxruntime-node ## time MODELS="a.onnx b.onnx" against ONNX Runtime
-	NODE_PATH=build/node_modules node tests/compare/compare.js --batch $(BATCH) \
-	    --threads $(THREADS) --json build/compare.json $(MODELS)
+MODELS  ?= models/fashion/model.onnx
+PLOT    ?= build/compare.svg
+compare: all build/node_modules/onnxruntime-node ## time MODELS="a.onnx b.onnx" against ONNX Runtime, draw PLOT=FILE.svg
+	NODE_PATH=build/node_modules node tests/compare/compare.js --convd $(BIN) --batch $(BATCH) \
+	    --threads $(THREADS) --json build/compare.json --plot $(PLOT) $(MODELS)
 
 # The server that does nothing, for `make compare-serving`.
 build/compare/%: tests/compare/%.c Makefile

@@ -539,6 +539,21 @@ def test_plots(conv, tmp_path):
     assert "nowhere" in error_of("inspect", conv, "--json", "--plot", "nowhere/x.svg", status=1)
 
 
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not there")
+def test_plot_of_a_comparison(tmp_path):
+    rows = [{"model": "a<b", "batch": batch, "threads": 1, "ort_ms": 3 * batch, "convd_ms": 2 * batch,
+             "ratio": 1.5} for batch in (1, 8)]
+    report = {"machine": "a machine", "cores": 2, "load": 9, "isa": "avx2", "ort": "1.0", "rounds": 3,
+              "rows": rows, "geometric_mean": 1.5}
+    script = "process.stdout.write(require(process.argv[1]).plot(JSON.parse(process.argv[2])))"
+    done = subprocess.run(["node", "-e", script, ROOT / "tests/compare/plot.js", json.dumps(report)],
+                          capture_output=True, text=True, check=True)
+    (tmp_path / "compare.svg").write_text(done.stdout)
+    text = svg_of(tmp_path / "compare.svg")
+    assert "a<b" in text and "1.50× (2.00 : 3.00)" in re.sub(" +", " ", text)
+    assert "beside other programs (load 9)" in text
+
+
 def test_batch_norm_study(conv):
     args = ["bench", conv, "--seconds", "10ms", "--batch", "2", "--threads", "1", "--batchnorm",
             "folded,separate"]

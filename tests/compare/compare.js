@@ -2,7 +2,7 @@
 // convd against ONNX Runtime: the same models, inputs, batch and threads, in turns within one run.
 //
 //   node tests/compare/compare.js [--convd build/convd] [--batch 1,8] [--threads 1,2] [--rounds 5]
-//        [--seconds 1] [--json FILE] MODEL.onnx...
+//        [--seconds 1] [--json FILE] [--plot FILE.svg] MODEL.onnx...
 //
 // Each round times both sides for the given seconds, one after the other, so that whatever else the
 // machine does meets both. A side's figure is the median of its rounds' medians. Outputs are
@@ -13,17 +13,18 @@ const fs = require('fs');
 const os = require('os');
 const path = require('path');
 const { execFileSync } = require('child_process');
+const { plot } = require('./plot.js');
 
 function usage(message) {
   console.error(message);
   console.error('usage: compare.js [--convd FILE] [--batch 1,8] [--threads 1,2] [--rounds N] ' +
-    '[--seconds S] [--json FILE] MODEL.onnx...');
+    '[--seconds S] [--json FILE] [--plot FILE.svg] MODEL.onnx...');
   process.exit(2);
 }
 
 function options(argv) {
   const o = { convd: 'build/convd', batch: [1], threads: [1], rounds: 5, seconds: 1, json: null,
-    models: [] };
+    plot: null, models: [] };
   for (let i = 0; i < argv.length; i++) {
     const value = () => argv[++i] ?? usage(`${argv[i - 1]} needs a value`);
     const numbers = () => value().split(',').map(Number);
@@ -34,6 +35,7 @@ function options(argv) {
       case '--rounds': [o.rounds] = numbers(); break;
       case '--seconds': [o.seconds] = numbers(); break;
       case '--json': o.json = value(); break;
+      case '--plot': o.plot = value(); break;
       default:
         if (argv[i].startsWith('-')) usage(`there is no option ${argv[i]}`);
         o.models.push(argv[i]);
@@ -104,7 +106,8 @@ async function timeOrt(session, feed, seconds) {
 function timeConvd(o, model, batch, threads) {
   const text = execFileSync(o.convd, ['bench', model, '--batch', String(batch), '--threads',
     String(threads), '--seconds', String(o.seconds), '--json'], { encoding: 'utf8' });
-  return JSON.parse(text).results[0].median_seconds * 1e3;
+  const report = JSON.parse(text);
+  return { ms: report.results[0].median_seconds * 1e3, isa: report.isa };
 }
 
 // Largest difference as a share of the output's range.
@@ -143,6 +146,8 @@ async function main() {
   const o = options(process.argv.slice(2));
   const ort = require('onnxruntime-node');
   const rows = [];
+  let isa = null;
+  const [load] = os.loadavg(), cores = os.cpus().length; // of others: nothing runs here yet
   const columns = [24, 6, 8, 11, 11, 7, 9];
   const print = (cells) =>
     console.log(cells.map((c, i) => i ? String(c).padStart(columns[i]) : c.padEnd(columns[i])).join(''));
@@ -158,7 +163,9 @@ async function main() {
         const theirs = [], ours = [];
         for (let round = 0; round < o.rounds; round++) {
           theirs.push(await timeOrt(session, feed, o.seconds));
-          ours.push(timeConvd(o, model, batch, threads));
+          const timed = timeConvd(o, model, batch, threads);
+          ours.push(timed.ms);
+          isa = timed.isa;
         }
         const row = { model: path.basename(path.dirname(model)) === '.' ||
             path.basename(model) !== 'model.onnx' ? path.basename(model, '.onnx')
@@ -174,7 +181,10 @@ async function main() {
   }
   const mean = Math.exp(rows.reduce((s, r) => s + Math.log(r.ratio), 0) / rows.length);
   print(['geometric mean', '', '', '', '', mean.toFixed(2), '']);
-  if (o.json) fs.writeFileSync(o.json, JSON.stringify({ rows, geometric_mean: mean }, null, 1));
+  const report = { machine: os.cpus()[0].model.trim(), cores, load, isa, ort: ort.env.versions.common,
+    rounds: o.rounds, seconds: o.seconds, rows, geometric_mean: mean };
+  if (o.json) fs.writeFileSync(o.json, JSON.stringify(report, null, 1));
+  if (o.plot) fs.writeFileSync(o.plot, plot(report));
 }
 
 main().catch((e) => {
