@@ -67,10 +67,12 @@ def _unit_variance(layer, _, y):
 
 
 @torch.no_grad()
-def randomise(module, side, seed):
+def randomise(module, side, seed, shift=0):
     """Makes a freshly made network behave like a trained one: its running statistics are those of
     random pictures, shaken a little, its scales and shifts differ from channel to channel, and
-    activations neither fade nor explode. Leaves it in evaluation mode."""
+    activations neither fade nor explode. Norms add `shift` on the average: the more, the fewer
+    activations are cut off, and the less a deep network amplifies rounding. Leaves it in evaluation
+    mode."""
     generator = torch.Generator().manual_seed(seed)
     module.eval()
     norms, hooks = [], []
@@ -78,6 +80,8 @@ def randomise(module, side, seed):
         for name, p in m.named_parameters(recurse=False):
             if p.numel() > 1 and bool((p == p.flatten()[0]).all()):
                 p.copy_(_draw(m, name, p, generator))
+                if name == "bias" and isinstance(m, NORMS):
+                    p.add_(shift)
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             norms.append((m, m.momentum))
             m.train()

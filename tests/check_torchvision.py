@@ -36,7 +36,7 @@ CONVD = os.environ.get("CONVD_BINARY", str(ROOT / "build" / "convd"))
 OPSETS = [11, 13, 16]
 TOLERANCE = 1e-4  # of the range of PyTorch's answers
 SEED = 7
-DRAWS = 8
+DRAWS = 4
 PICTURES = 5
 ALONE = 3  # the one of them that is also run by itself
 
@@ -106,12 +106,12 @@ def check(network, opset, pictures, expected, folder):
         ", ".join(f"{n} {fate}" for fate, n in sorted(fates.items())) or "none")
 
 
-def draw(name, seed):
+def draw(name, seed, shift):
     """The network with random weights, pictures for it, PyTorch's answers in double precision, and
     how far its answers in single precision are off, of their range."""
     torch.manual_seed(seed)
     network = export_torchvision.load(name, False, side_of(name))
-    export_common.randomise(network.module, network.side, seed)
+    export_common.randomise(network.module, network.side, seed, shift)
     # Of those that made the statistics: a deep random network would explode on most of others.
     pictures = export_common.pictures(export_common.N_PICTURES, network.side, seed)[:PICTURES]
     with torch.no_grad():
@@ -121,10 +121,10 @@ def draw(name, seed):
 
 
 def prepare(name):
-    """The first draw on which programs can agree at all: in some of the deepest networks one
-    picture's values grow without bound, and rounding with them."""
-    for seed in range(SEED, SEED + DRAWS):
-        network, pictures, expected, rounding = draw(name, seed)
+    """The first draw on which programs can agree at all: rounding grows from layer to layer in
+    random networks as it does not in trained ones, and in some of the deepest without bound."""
+    for k in range(DRAWS):
+        network, pictures, expected, rounding = draw(name, SEED + k, k)
         if rounding <= TOLERANCE / 4:
             break
     else:
