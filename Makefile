@@ -3,6 +3,7 @@
 #   make run              set up, build, serve the bundled model
 #   make test             set up, build, run every test
 #   make MODE=asan test   the same with AddressSanitizer and UBSan (tsan: ThreadSanitizer)
+#   make STATIC=1         as the container image has it (docker/docker.mk)
 #   SKIP="a b"            leaves out these suites, by the names that the tests print
 
 VERSION := 0.1.0
@@ -10,7 +11,7 @@ VERSION := 0.1.0
 MODE   ?= release
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 PYTHON ?= /usr/bin/python3
-B      := build/$(MODE)$(if $(findstring clang,$(CC)),-clang)
+B      := build/$(MODE)$(if $(findstring clang,$(CC)),-clang)$(if $(STATIC),-static)
 BIN    := $(if $(filter build/release,$(B)),build/convd,$(B)/convd)
 ARCH   := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
 
@@ -216,6 +217,7 @@ clean: ## remove build/
 
 include tests/load/load.mk
 include tests/fuzz/fuzz.mk
+include docker/docker.mk docker/release.mk
 
 # --- rules ------------------------------------------------------------------------------------
 

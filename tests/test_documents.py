@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 import serving  # noqa: E402
 
 DOCUMENTS = ["README.md", "server/README.md", "runtime/README.md", "models/README.md",
-             "models/fashion/README.md", "CONTRIBUTING.md"]
+             "models/fashion/README.md", "docker/README.md", "CONTRIBUTING.md"]
 # Run by CI itself, or beyond what a test may do to a machine. Targets of make must exist.
 ELSEWHERE = re.compile(r"make\b|(sudo )?(apt-get|pip|git|docker|qemu)|cd |.*(export|train|release)\w*\.py")
 
@@ -74,7 +74,7 @@ def test_commands(block, place, running):
         if ELSEWHERE.match(line):
             if line.startswith("make "):
                 targets = [word for word in line.split()[1:] if re.fullmatch(r"[a-z-]+", word)]
-                text = (ROOT / "Makefile").read_text()
+                text = "".join(p.read_text() for p in (ROOT / "Makefile", *ROOT.glob("docker/*.mk")))
                 for target in targets:
                     assert re.search(rf"^{target}:", text, re.M), line
             continue

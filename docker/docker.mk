@@ -1,0 +1,52 @@
+# The container image: what it is linked from, laid out as, and tested with. Included by ../Makefile.
+
+# --- STATIC=1: the binary of the image --------------------------------------------------------
+
+# Everything that Debian has an archive of goes into the binary, so that only what is used of it is
+# shipped; libspng, libp11-kit and the C library stay shared. TARGET_ARCH is Debian's name (arm64)
+# of what CC compiles for.
+HOST_ARCH      := $(shell dpkg --print-architecture 2>/dev/null)
+TARGET_ARCH    ?= $(HOST_ARCH)
+ARCHIVES       := protobuf-c microhttpd gnutls jansson jpeg webpdemux webp hogweed nettle gmp tasn1 idn2 unistring gomp
+IMAGE_PACKAGES := $(filter lib%-dev,$(BUILD_PACKAGES)) libunistring-dev
+
+# Debian's name of an architecture to that of its compiler.
+CROSS := $(if $(filter arm64,$(TARGET_ARCH)),aarch64,$(if $(filter amd64,$(TARGET_ARCH)),x86-64,$(TARGET_ARCH)))-linux-gnu
+
+ifdef STATIC
+ifneq ($(TARGET_ARCH),$(HOST_ARCH))
+CC := $(subst x86-64,x86_64,$(CROSS))-gcc
+ARCH := $(firstword $(subst -, ,$(CC)))
+endif
+CFLAGS.release += -ffunction-sections -fdata-sections
+LDFLAGS += -Wl,--gc-sections -Wl,--as-needed -Wl,-Map=$@.map \
+           $(if $(filter x86_64,$(ARCH)),-Wl$(comma)-z$(comma)pack-relative-relocs)
+LDLIBS   = -Wl,-Bstatic $(ARCHIVES:%=-l%) -Wl,-Bdynamic -lspng -lz -lp11-kit -lm
+endif
+comma := ,
+
+.PHONY: image image-setup image-binary image-root docker-test
+
+# In the image's build stage, as root. Another architecture's libraries come with a compiler for it.
+image-setup:
+ifeq ($(TARGET_ARCH),$(HOST_ARCH))
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends $(BUILD_PACKAGES) $(IMAGE_PACKAGES)
+else
+	dpkg --add-architecture $(TARGET_ARCH)
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends $(filter-out lib%-dev curl,$(BUILD_PACKAGES)) \
+	    gcc-$(CROSS) $(IMAGE_PACKAGES:%=%:$(TARGET_ARCH))
+endif
+
+image-binary: $(BIN)
+
+# The image's file system, below ROOT.
+image-root: $(BIN)
+	docker/root.sh $(BIN) $(ROOT) $(VERSION)
+
+image: ## build the container image with docker, podman or buildah
+	docker/build.sh $(IMAGE_FLAGS)
+
+docker-test: ## build the image as CI does, run it, check what docker/README.md promises
+	docker/test.sh
