@@ -8,7 +8,7 @@
 HOST_ARCH      := $(shell dpkg --print-architecture 2>/dev/null)
 TARGET_ARCH    ?= $(HOST_ARCH)
 ARCHIVES       := protobuf-c microhttpd gnutls jansson jpeg webpdemux webp hogweed nettle gmp tasn1 idn2 unistring gomp
-IMAGE_PACKAGES := $(filter lib%-dev,$(BUILD_PACKAGES)) libunistring-dev
+IMAGE_PACKAGES := $(filter %-dev,$(BUILD_PACKAGES)) libunistring-dev
 
 # Debian's name of an architecture to that of its compiler.
 CROSS := $(if $(filter arm64,$(TARGET_ARCH)),aarch64,$(if $(filter amd64,$(TARGET_ARCH)),x86-64,$(TARGET_ARCH)))-linux-gnu
@@ -35,7 +35,7 @@ ifeq ($(TARGET_ARCH),$(HOST_ARCH))
 else
 	dpkg --add-architecture $(TARGET_ARCH)
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends $(filter-out lib%-dev curl,$(BUILD_PACKAGES)) \
+	apt-get install -y -qq --no-install-recommends $(filter-out %-dev curl,$(BUILD_PACKAGES)) \
 	    gcc-$(CROSS) $(IMAGE_PACKAGES:%=%:$(TARGET_ARCH))
 endif
 
