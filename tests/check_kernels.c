@@ -277,11 +277,12 @@ static void check_layout(const struct rt_kernels *k)
 static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t blocks, size_t outer,
                          size_t kh, size_t kw, size_t last_lanes, bool residual, bool clamp)
 {
-    const size_t b = (size_t)k->block, lanes = b;
+    const size_t b = (size_t)k->block, lanes = b, rows = (pixels + blocks) % 3 + 1;
     begin("%s mac pixels %zu blocks %zu outer %zu kernel %zux%zu last %zu residual %d clamp %d",
           k->name, pixels, blocks, outer, kh, kw, last_lanes, residual, clamp);
     struct rt_mac m = {
         .pixels = pixels,
+        .rows = rows,
         .blocks = blocks,
         .outer = outer,
         .kh = kh,
@@ -290,6 +291,7 @@ static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t block
         .last_lanes = last_lanes,
         .x_pixel = b,
         .x_kw = b,
+        .x_row = (pixels + kw) * b + 2,
         .x_kh = (pixels + kw) * b,
         .y_pixel = b + 3,
         .clamp = clamp,
@@ -298,11 +300,13 @@ static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t block
     };
     m.x_outer = m.x_kh * (kh + 1);
     m.y_block = m.y_pixel * pixels + 5;
+    m.y_row = m.y_block * blocks + 1;
     const size_t sums = kh * kw * ((outer - 1) * lanes + last_lanes);
     m.w_panel = sums * 2 * b;
     const size_t x_len = (outer - 1) * m.x_outer + (kh - 1) * m.x_kh + (kw - 1) * m.x_kw +
-                         (pixels - 1) * m.x_pixel + last_lanes;
-    const size_t y_len = (pixels - 1) * m.y_pixel + (blocks - 1) * m.y_block + b;
+                         (rows - 1) * m.x_row + (pixels - 1) * m.x_pixel + last_lanes;
+    const size_t y_len =
+        (rows - 1) * m.y_row + (pixels - 1) * m.y_pixel + (blocks - 1) * m.y_block + b;
     const size_t w_len = blocks / 2 * m.w_panel + blocks % 2 * sums * b;
     struct guarded x = guarded_noise(x_len), w = guarded_noise(w_len), y = guarded_noise(y_len);
     struct guarded bias = guarded_noise(blocks * b), r = guarded_noise(y_len);
@@ -315,7 +319,8 @@ static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t block
     m.bias = bias.at;
     m.residual = residual ? r.at : NULL;
     k->mac(&m);
-    for (size_t p = 0; p < pixels; p++) {
+    for (size_t p = 0; p < rows * pixels; p++) {
+        const size_t x_at = p / pixels * m.x_row + p % pixels * m.x_pixel;
         for (size_t c = 0; c < blocks * b; c++) {
             const size_t block = c / b, lane = c % b;
             const size_t width = block + 1 == blocks && blocks % 2 == 1 ? b : 2 * b;
@@ -326,13 +331,13 @@ static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t block
                     for (size_t j = 0; j < kw; j++)
                         for (size_t l = 0; l < (o + 1 < outer ? lanes : last_lanes); l++) {
                             double product =
-                                (double)*wp * (double)x.at[p * m.x_pixel + o * m.x_outer +
-                                                           i * m.x_kh + j * m.x_kw + l];
+                                (double)*wp * (double)x.at[x_at + o * m.x_outer + i * m.x_kh +
+                                                           j * m.x_kw + l];
                             sum += product;
                             size += fabs(product);
                             wp += width;
                         }
-            const size_t at = p * m.y_pixel + block * m.y_block + lane;
+            const size_t at = p / pixels * m.y_row + p % pixels * m.y_pixel + block * m.y_block + lane;
             if (residual)
                 sum += (double)r.at[at];
             if (clamp)
@@ -345,13 +350,14 @@ static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t block
     }
     CHECK(memcmp(was.at, y.at, y_len * sizeof(float)) == 0, "writes between its pixels");
     /* One pixel at a time, and cut in two between the blocks of channels: not a bit changes. */
-    for (size_t p = 0; p < pixels; p++) {
+    for (size_t p = 0; p < rows * pixels; p++) {
+        const size_t at = p / pixels * m.y_row + p % pixels * m.y_pixel;
         struct rt_mac one = m;
-        one.pixels = 1;
-        one.x += p * m.x_pixel;
-        one.y = cut.at + p * m.y_pixel;
+        one.pixels = one.rows = 1;
+        one.x += p / pixels * m.x_row + p % pixels * m.x_pixel;
+        one.y = cut.at + at;
         if (residual)
-            one.residual = r.at + p * m.y_pixel;
+            one.residual = r.at + at;
         if (outer > 1 && blocks <= 2) {
             struct rt_mac head = one;
             head.outer = 1;

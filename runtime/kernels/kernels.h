@@ -34,11 +34,12 @@ enum rt_activation {
     RT_N_ACTIVATIONS
 };
 
-/* Sums of products for a row of pixels and a panel of channels: the inside of convolutions and of
- * matrix products. With b = block, for p in 0..pixels-1, k in 0..blocks-1, l in 0..b-1:
+/* Sums of products for rows of pixels and a panel of channels: the inside of convolutions and of
+ * matrix products. With b = block, for r in 0..rows-1, p in 0..pixels-1, k in 0..blocks-1, l in
+ * 0..b-1:
  *
- *   y[p * y_pixel + k * y_block + l] = start + sum over o, i, j, c of
- *       x[p * x_pixel + o * x_outer + i * x_kh + j * x_kw + c] * w[o][i][j][c][k][l]
+ *   y[r * y_row + p * y_pixel + k * y_block + l] = start + sum over o, i, j, c of
+ *       x[r * x_row + p * x_pixel + o * x_outer + i * x_kh + j * x_kw + c] * w[o][i][j][c][k][l]
  *
  * o in 0..outer-1, i in 0..kh-1, j in 0..kw-1, c in 0..lanes-1 (0..last_lanes-1 for the last o),
  * added one after the other in that order, so that a sum may be cut between two o and continued
@@ -50,9 +51,9 @@ struct rt_mac {
     float *y;
     const float *bias;     /* [blocks][b], where the sums start; NULL: they go on from what is in y */
     const float *residual; /* laid out as y, added when the sum is complete; NULL: none */
-    size_t pixels, blocks;
-    size_t x_pixel, x_outer, x_kh, x_kw;
-    size_t y_pixel, y_block;
+    size_t pixels, rows, blocks;
+    size_t x_pixel, x_row, x_outer, x_kh, x_kw;
+    size_t y_pixel, y_row, y_block;
     size_t w_panel;
     size_t outer, kh, kw, lanes, last_lanes;
     bool clamp; /* min(hi, max(lo, sum)) in the end */

@@ -16,7 +16,7 @@
 
 /* Floats of input that a strip may have, and of weights that a chunk may. */
 #define STRIP_FLOATS (64 * 1024)
-#define CHUNK_FLOATS (4 * 1024)
+#define CHUNK_FLOATS (5 * 1024)
 /* Rows of pixels that pointwise convolutions are cut into, a multiple of every level's tile. */
 #define FLAT_PIXELS 84
 /* Inputs with so few channels would be mostly padding as blocks: they are read plain. */
@@ -350,10 +350,12 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
         .blocks = (size_t)least(2 * panels, s->blocks - 2 * panel),
         .w_panel = s->panel_floats,
         .x_pixel = (size_t)((s->thinned ? 1 : c->stride[2]) * s->width),
+        .x_row = (size_t)c->stride[1] * v->row,
         .x_outer = v->outer,
         .x_kh = (size_t)c->dilation[1] * v->row,
         .x_kw = (size_t)(c->dilation[2] * s->width),
         .y_pixel = (size_t)block,
+        .y_row = (size_t)(s->row_pixels * block),
         .y_block = (size_t)(c->out[1] * c->out[2] * block),
         .outer = (size_t)(last ? s->outer - outer : s->chunk),
         .kh = (size_t)c->kernel[1],
@@ -397,10 +399,11 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
     const int64_t all_blocks = c->groups * s->blocks;
     float *y = call->out[0].data;
     const float *residual = e->residual >= 0 ? call->in[e->residual].data : NULL;
-    /* Rows of a pointwise convolution follow each other in memory: they are one, unless there are
-     * steps to do while a row is in the first cache. */
-    const bool joined = s->thinned || (s->flat && e->rest == call->node->n_steps);
-    const int64_t calls = joined ? 1 : strip->rows;
+    /* One row at a time where there are steps to do while it is in the first cache. Those of a
+     * pointwise convolution follow each other in memory: else they are one. */
+    const bool apart = e->rest < call->node->n_steps && !s->thinned;
+    const bool joined = !apart && (s->flat || s->thinned);
+    const int64_t calls = apart ? strip->rows : 1;
     const int64_t width = s->row_pixels * (joined ? strip->rows : 1);
     int64_t panels;
     for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel += panels) {
@@ -417,6 +420,7 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
                 const int64_t pixel = (strip->row + row) * s->row_pixels;
                 const int64_t at = (plane * pixels + pixel) * block;
                 m.pixels = (size_t)least(width, pixels - pixel);
+                m.rows = apart || joined ? 1 : (size_t)strip->rows;
                 m.x = v->x + (size_t)image * v->image + (size_t)outer * v->outer +
                       (size_t)(row * c->stride[1]) * v->row;
                 m.y = y + at;

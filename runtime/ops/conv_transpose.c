@@ -160,6 +160,7 @@ static void run_map(const struct state *s, float *y, const float *packed, const 
             .y = rows + column,
             .bias = zeros,
             .pixels = (size_t)taps,
+            .rows = 1,
             .blocks = s->input.n - column > block ? 2 : 1,
             .x_pixel = (size_t)c->group_channels,
             .y_pixel = s->pitch,

@@ -291,6 +291,7 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
         struct rt_mac m = {
             .bias = zeros,
             .pixels = (size_t)tiles,
+            .rows = 1,
             .blocks = (size_t)blocks,
             .x_pixel = (size_t)block,
             .x_outer = (size_t)(v->tiles * block),

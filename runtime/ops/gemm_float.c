@@ -116,6 +116,7 @@ static void multiply(struct rt_mac *m, const struct rt_product *p, const struct 
     const int64_t block = rt_kernels()->block;
     const int64_t chunk = piece->rows <= FEW_ROWS ? p->k : CHUNK_K;
     m->pixels = (size_t)piece->rows;
+    m->rows = 1;
     m->w_panel = (size_t)(panel_columns() * p->k);
     m->x_pixel = (size_t)p->left_m;
     m->y_block = (size_t)block;
