@@ -57,8 +57,8 @@ static void bind_nodes(struct rt_session *s, struct bound *b, int first, int end
             .out = b->tensor + b->n_tensors + node->n_in,
             .fault = &s->fault,
         };
-        if (p->plan.scratch[i] >= 0)
-            call->scratch = b->block + p->plan.slots[p->plan.scratch[i]].offset;
+        int scratch = p->plan.scratch[i]; /* without any it is no room at all, but somewhere */
+        call->scratch = b->block + (scratch >= 0 ? p->plan.slots[scratch].offset : 0);
         for (int k = 0; k < node->n_in; k++)
             b->value[b->n_tensors++] = node->in[k];
         for (int k = 0; k < node->n_out; k++)

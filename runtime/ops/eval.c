@@ -163,7 +163,8 @@ static enum rt_status run_node(struct rt_graph *g, struct rt_node *n, struct rt_
     if (b.arena == NULL)
         return rt_graph_nomem(g, err);
     struct rt_fault fault = { .taken = ATOMIC_FLAG_INIT };
-    struct rt_call call = { .node = n, .in = in, .out = out, .fault = &fault };
+    char no_room[1]; /* without any scratch memory it is somewhere all the same */
+    struct rt_call call = { .node = n, .in = in, .out = out, .scratch = no_room, .fault = &fault };
     enum rt_status s = n->op->prepare != NULL ? n->op->prepare(&b, n, err) : RT_OK;
     if (s == RT_OK && n->scratch > 0) {
         call.scratch = rt_arena_alloc(b.arena, n->scratch);

@@ -46,7 +46,7 @@ struct rt_call {
     const struct rt_node *node;
     const struct rt_tensor *in; /* node->n_in; data NULL and RT_UNDEFINED where absent */
     struct rt_tensor *out;      /* node->n_out; the same */
-    void *scratch;              /* node->scratch bytes, shared by the team, not cleared */
+    void *scratch;              /* node->scratch bytes, shared by the team, not cleared; never NULL */
     struct rt_fault *fault;
 };
 
