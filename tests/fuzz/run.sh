@@ -9,7 +9,7 @@ mkdir -p "$corpus" build/fuzz-found
 set -- "$corpus"
 [ -d "tests/fuzz/seeds/$target" ] && set -- "$@" "tests/fuzz/seeds/$target"
 max_len=4096
-timeout=20
+timeout=120 # of the wall clock, on cores that others use, too
 case $target in
 model)
     max_len=6000
@@ -30,6 +30,6 @@ esac
 dict=tests/fuzz/$target.dict
 [ -f "$dict" ] && set -- "$@" "-dict=$dict"
 echo "fuzzing $target for $seconds s"
-exec "$binary" "$@" "-max_total_time=$seconds" "-max_len=$max_len" "-timeout=$timeout" \
+ASAN_OPTIONS=quarantine_size_mb=16:${ASAN_OPTIONS-} exec "$binary" "$@" "-max_total_time=$seconds" "-max_len=$max_len" "-timeout=$timeout" \
     -rss_limit_mb=2048 -malloc_limit_mb=1024 -print_final_stats=1 -reload=0 \
     "-artifact_prefix=build/fuzz-found/$target-"
