@@ -59,11 +59,12 @@ static void count_in(size_t len)
         ;
 }
 
-void *rt_alloc(size_t len)
+static void *alloc(size_t len, bool zero)
 {
     if (len > SIZE_MAX / 2 || told_to_fail())
         return NULL;
-    char *whole = malloc(RT_ALIGN + rt_align_up(len));
+    const size_t room = RT_ALIGN + rt_align_up(len);
+    char *whole = zero ? calloc(1, room) : malloc(room);
     if (whole == NULL)
         return NULL;
     /* At least a header further on, and at most RT_ALIGN, as malloc() aligns to that much. */
@@ -76,10 +77,15 @@ void *rt_alloc(size_t len)
     return block;
 }
 
+void *rt_alloc(size_t len)
+{
+    return alloc(len, false);
+}
+
+/* Large blocks come zeroed from the system, which makes their pages when they are first written. */
 void *rt_zalloc(size_t len)
 {
-    void *p = rt_alloc(len);
-    return p != NULL ? memset(p, 0, len) : NULL;
+    return alloc(len, true);
 }
 
 void *rt_alloc_array(size_t n, size_t size)
@@ -203,10 +209,9 @@ void rt_arena_destroy(struct rt_arena *a)
 static struct chunk *chunk_create(struct rt_arena *a, size_t room)
 {
     size_t len = room > CHUNK ? room : CHUNK;
-    struct chunk *c = rt_alloc(sizeof *c + len);
+    struct chunk *c = rt_zalloc(sizeof *c + len);
     if (c == NULL)
         return NULL;
-    c->used = 0;
     c->len = len;
     if (room > CHUNK && a->chunk != NULL) { /* keep cutting from the one that has room left */
         c->next = a->chunk->next;
@@ -235,7 +240,7 @@ void *rt_arena_alloc(struct rt_arena *a, size_t len)
     }
     c->used = at + len;
     a->used += len;
-    return memset((char *)(c + 1) + at, 0, len);
+    return (char *)(c + 1) + at; /* zero, since nothing is cut twice */
 }
 
 void *rt_arena_array(struct rt_arena *a, size_t n, size_t size)

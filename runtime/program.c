@@ -71,42 +71,22 @@ static enum rt_status check_batch_axis(const struct rt_graph *g, struct rt_error
     return RT_OK;
 }
 
-/* Bytes of the constants that n reads. */
-static size_t constant_bytes(const struct rt_graph *g, const struct rt_node *n)
-{
-    size_t sum = 0;
-    for (int i = 0; i < n->n_in; i++) {
-        size_t bytes;
-        const struct rt_value *v = n->in[i] >= 0 ? &g->value[n->in[i]] : NULL;
-        if (v != NULL && v->constant && rt_shape_bytes(&v->shape, v->dtype, &bytes))
-            sum += bytes;
-    }
-    return sum;
-}
-
 static enum rt_status prepare(struct rt_program *p, const struct rt_program_options *how,
                               struct rt_error *err)
 {
+    struct rt_packings packings = { .head = NULL };
     struct rt_build b = {
         .g = p->g,
         .arena = p->arena,
         .max_batch = p->max_batch,
         .threads = how->threads,
         .exact = how->options->exact,
+        .packings = &packings,
     };
-    const struct rt_options *o = how->options;
-    size_t done = 0, total = 0;
-    for (int i = 0; o->progress != NULL && i < p->g->n_nodes; i++)
-        total += constant_bytes(p->g, &p->g->node[i]);
     for (int i = 0; i < p->g->n_nodes; i++) {
         struct rt_node *n = &p->g->node[i];
         n->algorithm = "";
-        if (o->progress != NULL && done < total)
-            o->progress(o->progress_user, done, total);
-        done += o->progress != NULL ? constant_bytes(p->g, n) : 0;
         enum rt_status s = n->op->prepare != NULL ? n->op->prepare(&b, n, err) : RT_OK;
-        if (s != RT_OK && o->progress != NULL)
-            o->progress(o->progress_user, total, total);
         if (s != RT_OK)
             return rt_arena_over(p->arena) ? rt_fail(err, RT_E_LIMIT,
                                                      "the packed weights need more memory than "
@@ -116,8 +96,7 @@ static enum rt_status prepare(struct rt_program *p, const struct rt_program_opti
         p->flops += n->flops;
         p->weight_bytes += n->weight_bytes;
     }
-    if (o->progress != NULL)
-        o->progress(o->progress_user, total, total);
+    rt_packings_run(&packings, how->threads, how->options->progress, how->options->progress_user);
     return RT_OK;
 }
 

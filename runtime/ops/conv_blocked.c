@@ -29,6 +29,7 @@ struct state {
     struct rt_depthwise_conv *depthwise;
     struct rt_grouped_conv *grouped;
     float *w, *bias;
+    const float *unpacked; /* the weights as they come, until they are packed */
     /* How rt_mac's sums run over the input: blocks of channels with their lanes; in a plain input
      * channels, with the taps of a row as lanes. */
     int64_t outer, kw, lanes, last_lanes;
@@ -137,30 +138,26 @@ static int64_t panels_at_once(const struct state *s, int64_t panel)
 }
 
 /* [group][panel][outer][kh][kw][lane][block of the panel][b]; lanes past the last map are 0. */
-static void pack(struct state *s, const float *w, int64_t block)
+static void pack_panel(void *ctx, int64_t panel)
 {
+    const struct state *s = ctx;
     const struct rt_conv *c = &s->c;
-    const int64_t kh = c->kernel[1], kw = c->kernel[2];
-    float *to = s->w;
-    bool plain = s->width == 1;
-    for (int64_t panel = 0; panel < c->groups * s->panels; panel++) {
-        int64_t group = panel / s->panels, first = panel % s->panels * 2;
-        int64_t maps = least(2, s->blocks - first) * block;
-        to = s->w + (size_t)panel * s->panel_floats;
-        for (int64_t o = 0; o < s->outer; o++) {
-            int64_t lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
-            for (int64_t tap = 0; tap < kh * s->kw; tap++) {
-                for (int64_t lane = 0; lane < lanes; lane++) {
-                    int64_t ch = plain ? o : o * block + lane;
-                    int64_t k = plain ? tap * kw + lane : tap;
-                    for (int64_t m = 0; m < maps; m++, to++) {
-                        int64_t map = first * block + m;
-                        *to = 0.0f;
-                        if (map < c->group_maps)
-                            *to = w[((group * c->group_maps + map) * c->group_channels + ch) * kh *
-                                        kw +
-                                    k];
-                    }
+    const int64_t kh = c->kernel[1], kw = c->kernel[2], block = rt_kernels()->block;
+    const int64_t group = panel / s->panels, first = panel % s->panels * 2;
+    const int64_t maps = least(2, s->blocks - first) * block;
+    const bool plain = s->width == 1;
+    float *to = s->w + (size_t)panel * s->panel_floats;
+    for (int64_t o = 0; o < s->outer; o++) {
+        int64_t lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
+        for (int64_t tap = 0; tap < kh * s->kw; tap++) {
+            for (int64_t lane = 0; lane < lanes; lane++) {
+                int64_t ch = plain ? o : o * block + lane;
+                int64_t k = plain ? tap * kw + lane : tap;
+                for (int64_t m = 0; m < maps; m++, to++) {
+                    int64_t map = group * c->group_maps + first * block + m;
+                    *to = 0.0f;
+                    if (first * block + m < c->group_maps)
+                        *to = s->unpacked[(map * c->group_channels + ch) * kh * kw + k];
                 }
             }
         }
@@ -204,7 +201,7 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
     if (s->w == NULL)
         return rt_fail_nomem(err, floats * sizeof *s->w);
-    pack(s, w, block);
+    s->unpacked = w;
     n->weight_bytes = floats * sizeof *s->w;
     char *algorithm = rt_arena_alloc(b->arena, 32);
     if (algorithm == NULL)
@@ -212,7 +209,7 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     snprintf(algorithm, 32, "direct %dx%d%s", rt_kernels()->tile, (int)(2 * block),
              plain ? " from plain" : "");
     n->algorithm = algorithm;
-    return RT_OK;
+    return rt_build_pack(b, pack_panel, s, c->groups * s->panels, err);
 }
 
 /* The bias, zeros where there is none, with each group's last block filled up. */

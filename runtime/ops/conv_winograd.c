@@ -36,7 +36,7 @@ struct rt_winograd {
     int64_t blocks, panels;    /* of output channels */
     int64_t tiles;             /* that a worker has room for */
     int64_t group;             /* panels that are done at once with so many tiles */
-    const float *bias;
+    const float *bias, *w;     /* w: the weights as they come, until they are packed */
     float *u;
     size_t u_panel;            /* floats of a panel of two blocks */
     size_t v_floats, z_floats; /* of a worker */
@@ -120,23 +120,20 @@ int rt_winograd_tile(const struct rt_conv *c)
     return best;
 }
 
-static void pack(struct rt_winograd *s, const float *w)
+static void pack_panel(void *ctx, int64_t panel)
 {
+    const struct rt_winograd *s = ctx;
     const struct rt_kernels *k = rt_kernels();
-    const int64_t block = k->block;
-    float taps[9 * MAX_BLOCK];
+    const int64_t block = k->block, blocks = least(2, s->blocks - 2 * panel);
+    float taps[9 * MAX_BLOCK], *u = s->u + (size_t)panel * s->u_panel;
     const size_t step = (size_t)(s->c.channels * 2 * block); /* also where a panel has one block */
-    for (int64_t panel = 0; panel < s->panels; panel++) {
-        const int64_t blocks = least(2, s->blocks - 2 * panel);
-        float *u = s->u + (size_t)panel * s->u_panel;
-        for (int64_t i = 0; i < s->c.channels * blocks; i++, u += block) {
-            const int64_t ch = i / blocks, map = (2 * panel + i % blocks) * block;
-            for (int64_t l = 0; l < block; l++)
-                for (int64_t tap = 0; tap < 9; tap++)
-                    taps[tap * block + l] =
-                        map + l < s->c.maps ? w[((map + l) * s->c.channels + ch) * 9 + tap] : 0.0f;
-            k->winograd_weights(u, step, taps, s->m);
-        }
+    for (int64_t i = 0; i < s->c.channels * blocks; i++, u += block) {
+        const int64_t ch = i / blocks, map = (2 * panel + i % blocks) * block;
+        for (int64_t l = 0; l < block; l++)
+            for (int64_t tap = 0; tap < 9; tap++)
+                taps[tap * block + l] =
+                    map + l < s->c.maps ? s->w[((map + l) * s->c.channels + ch) * 9 + tap] : 0.0f;
+        k->winograd_weights(u, step, taps, s->m);
     }
 }
 
@@ -174,12 +171,12 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     s->u = rt_arena_array(b->arena, floats, sizeof *s->u);
     if (s->u == NULL)
         return rt_fail_nomem(err, floats * sizeof *s->u);
-    pack(s, w);
+    s->w = w;
     n->weight_bytes = floats * sizeof *s->u;
     snprintf(algorithm, 32, "winograd F(%dx%d)", m, m);
     n->algorithm = algorithm;
     *out = s;
-    return RT_OK;
+    return rt_build_pack(b, pack_panel, s, s->panels, err);
 }
 
 /* --- running ------------------------------------------------------------------------------ */

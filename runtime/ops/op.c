@@ -21,6 +21,17 @@ static const char *domain_of(const struct rt_op *op)
     return op->domain != NULL ? op->domain : "";
 }
 
+enum rt_status rt_build_pack(const struct rt_build *b, rt_pack *pack, void *ctx, int64_t n,
+                             struct rt_error *err)
+{
+    if (b->packings == NULL)
+        for (int64_t i = 0; i < n; i++)
+            pack(ctx, i);
+    else if (!rt_packings_add(b->packings, b->arena, pack, ctx, n))
+        return rt_fail_nomem(err, sizeof(struct rt_packing));
+    return RT_OK;
+}
+
 const struct rt_op *rt_op_find(const char *domain, const char *name)
 {
     if (strcmp(domain, "ai.onnx") == 0)

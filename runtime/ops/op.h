@@ -13,6 +13,7 @@
 
 #include "runtime/graph.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/packing.h"
 #include "runtime/parallel.h"
 
 enum {
@@ -57,6 +58,7 @@ struct rt_build {
     int max_batch;          /* samples a run may have; 1 when the model has no batch axis */
     int threads;            /* largest team a run may have: scratch is for that many */
     bool exact;
+    struct rt_packings *packings; /* weights that are packed later; NULL: each is at once */
 };
 
 struct rt_op {
@@ -75,7 +77,8 @@ struct rt_op {
     /* May allocate n->state from b->arena, set n->scratch (rt_set_scratch), n->flops, n->weight_bytes and
      * n->algorithm. A constant input that it has packed and that run() will not look at is given
      * back by n->in[i] = -1; those that stay are handed to run() in c->in. The elements of
-     * constants move after this: state must not point at them. NULL: nothing to do. */
+     * constants move after this and what rt_build_pack() was given: state must not point at them
+     * any more. NULL: nothing to do. */
     enum rt_status (*prepare)(struct rt_build *b, struct rt_node *n, struct rt_error *err);
 
     /* Called on every worker of the team at once; together they write all of out[]. A worker may
@@ -118,6 +121,11 @@ static inline void rt_set_scratch(const struct rt_build *b, struct rt_node *n, s
     n->scratch = (size_t)b->threads * each;
     n->scratch_each = each;
 }
+
+/* Has pieces 0..n-1 of weights packed before the first run. ctx and what it shows have to last until
+ * all nodes are prepared. */
+enum rt_status rt_build_pack(const struct rt_build *b, rt_pack *pack, void *ctx, int64_t n,
+                             struct rt_error *err);
 
 /* The operator of that op_type and domain, NULL if there is none. */
 const struct rt_op *rt_op_find(const char *domain, const char *name);

@@ -1,0 +1,48 @@
+/* A list of packings, and the team that goes over it. */
+#include "runtime/packing.h"
+
+#include "runtime/parallel.h"
+
+bool rt_packings_add(struct rt_packings *p, struct rt_arena *arena, rt_pack *pack, void *ctx,
+                     int64_t n)
+{
+    struct rt_packing *one = rt_arena_alloc(arena, sizeof *one);
+    if (one == NULL)
+        return false;
+    *one = (struct rt_packing){ .pack = pack, .ctx = ctx, .first = p->n, .n = n };
+    *(p->tail != NULL ? &p->tail->next : &p->head) = one;
+    p->tail = one;
+    p->n += n;
+    return true;
+}
+
+struct run {
+    const struct rt_packings *p;
+    void (*progress)(void *user, size_t done, size_t total);
+    void *user;
+};
+
+static void run(void *ctx, const struct rt_worker *w)
+{
+    const struct run *r = ctx;
+    const struct rt_packing *one = r->p->head;
+    int64_t begin = 0, end = 0;
+    while (rt_worker_claim(w, r->p->n, 1, &begin, &end)) {
+        if (w->id == 0 && r->progress != NULL)
+            r->progress(r->user, (size_t)begin, (size_t)r->p->n);
+        for (int64_t i = begin; i < end; i++) {
+            while (i >= one->first + one->n)
+                one = one->next;
+            one->pack(one->ctx, i - one->first);
+        }
+    }
+}
+
+void rt_packings_run(const struct rt_packings *p, int threads,
+                     void (*progress)(void *user, size_t done, size_t total), void *user)
+{
+    if (p->n > 0)
+        rt_parallel(threads, run, &(struct run){ p, progress, user });
+    if (progress != NULL)
+        progress(user, (size_t)p->n, (size_t)p->n);
+}
