@@ -2,16 +2,12 @@
 #include "runtime/model.h"
 
 #include "runtime/import.h"
+#include "runtime/mapped.h"
 #include "runtime/ops/batchnorm.h"
 #include "runtime/survey.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define DEFAULT_MAX_BATCH 8
 #define MOST_BATCH 65536
@@ -315,38 +311,27 @@ static char *folder_of(const char *path)
 enum rt_status rt_model_load_file(const char *path, const struct rt_options *options,
                                   struct rt_model **out, struct rt_error *err)
 {
-    struct stat st;
     struct rt_options o = options != NULL ? *options : (struct rt_options){ 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nobody is to wait at a fifo */
-    if (fd < 0)
-        return rt_fail(err, errno == ENOENT ? RT_E_NOT_FOUND : RT_E_IO, "%s: %s", path,
-                       strerror(errno));
-    enum rt_status s = RT_OK;
-    void *bytes = NULL;
+    struct rt_mapped file;
+    struct rt_model *m = NULL;
     char *folder = folder_of(path);
     if (folder == NULL)
-        s = rt_fail(err, RT_E_NOMEM, "%s: out of memory", path);
-    else if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        s = rt_fail(err, RT_E_IO, "%s: is not a regular file", path);
-    else if (st.st_size == 0)
-        s = rt_fail(err, RT_E_INVALID, "%s: the file is empty", path);
-    if (s == RT_OK) {
-        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (bytes == MAP_FAILED) {
-            bytes = NULL;
-            s = rt_fail(err, RT_E_IO, "%s: %s", path, strerror(errno));
-        }
-    }
+        return rt_fail(err, RT_E_NOMEM, "%s: out of memory", path);
+    enum rt_status s = rt_mapped_open(path, &file, err);
     if (s == RT_OK) {
         o.folder = folder;
-        s = rt_model_load(bytes, (size_t)st.st_size, &o, out, err);
+        s = rt_model_load(file.bytes, file.len, &o, &m, err);
         if (s != RT_OK)
             rt_error_prefix(err, "%s", path);
+        if (!rt_mapped_whole(&file)) {
+            rt_model_release(m);
+            s = rt_fail(err, RT_E_IO, "%s: became shorter while it was read", path);
+        }
+        rt_mapped_close(&file);
     }
-    if (bytes != NULL)
-        munmap(bytes, (size_t)st.st_size);
+    if (s == RT_OK)
+        *out = m;
     rt_free(folder);
-    close(fd);
     return s;
 }
 

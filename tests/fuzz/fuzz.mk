@@ -58,3 +58,6 @@ $(DIFFERENTIAL): $(B)/tests/fuzz/differential.o $(B)/tests/fuzz/random_net.o \
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS)
 
 -include $(DIFFERENTIAL).d $(B)/tests/fuzz/random_net.d
+
+# Threads that do not start are among the faults.
+$(B)/tests/test_faults: LDFLAGS += -Wl,--wrap=pthread_create

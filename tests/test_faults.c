@@ -1,0 +1,249 @@
+/* What the system may do to a server: no threads, no memory anywhere in a run, files that shrink
+ * while they are read, full disks, no more descriptors. Each leaves a sentence and a server that
+ * goes on. Linked with pthread_create() wrapped. */
+#include "tests/serving.h"
+
+#include "runtime/mapped.h"
+#include "server/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+static const struct chain chain = { "x", "Relu", RT_FLOAT, 2, { -1, 3 } };
+
+/* --- threads -----------------------------------------------------------------------------------
+ */
+
+static atomic_long fail_thread = -1; /* so many more may start; then one fails */
+
+int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg);
+
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg)
+{
+    if (atomic_load(&fail_thread) >= 0 && atomic_fetch_sub(&fail_thread, 1) == 0)
+        return EAGAIN;
+    return __real_pthread_create(t, a, f, arg);
+}
+
+static void handle(void *context, struct sv_request *req)
+{
+    sv_route(context, req);
+}
+
+/* Starts what `convd serve` starts, with one model, and ends it. */
+static enum rt_status start_and_stop(const char *path, struct rt_error *err)
+{
+    struct serving s = { .folder = "" };
+    struct sv_http *http = NULL;
+    struct sv_model *m = NULL;
+    enum rt_status status = sv_cores_create(2, &s.cores, err);
+    const struct sv_registry_options o = { .max_batch = 4, .max_queue = 8, .cores = s.cores };
+    const struct sv_http_options h = {
+        .host = "127.0.0.1", .max_body = 1 << 16, .handle = handle, .context = &s.app
+    };
+    if (status == RT_OK)
+        status = sv_registry_create(&o, &s.app.registry, err);
+    if (status == RT_OK)
+        status = sv_pool_create(2, 8, NULL, &s.app.pool, err);
+    if (status == RT_OK)
+        status = sv_registry_add(s.app.registry, path, err);
+    if (status == RT_OK)
+        status = sv_registry_default(s.app.registry, &m, err);
+    if (status == RT_OK)
+        status = sv_http_start(&h, &http, err);
+    sv_model_release(m);
+    sv_http_stop(http);
+    sv_pool_destroy(s.app.pool);
+    sv_registry_destroy(s.app.registry);
+    sv_cores_destroy(s.cores);
+    return status;
+}
+
+static void write_model(char path[64])
+{
+    struct bytes model;
+    strcpy(path, "/tmp/convd-test-XXXXXX.onnx");
+    int fd = mkstemps(path, 5);
+    assert_true(fd >= 0);
+    make_model(&model, &chain, 1);
+    assert_int_equal(write(fd, model.p, model.len), model.len);
+    close(fd);
+}
+
+static void test_no_threads(void **state)
+{
+    (void)state;
+    char path[64];
+    write_model(path);
+    long live = rt_mem_live(), n = 0;
+    enum rt_status s;
+    do {
+        struct rt_error err = { .text = "" };
+        atomic_store(&fail_thread, n++);
+        s = start_and_stop(path, &err);
+        atomic_store(&fail_thread, -1);
+        if (s != RT_OK && err.text[0] == '\0')
+            fail_msg("thread %ld: status %d without a reason", n - 1, s);
+        if (rt_mem_live() != live)
+            fail_msg("thread %ld: %ld blocks are left over", n - 1, rt_mem_live() - live);
+    } while (s != RT_OK && n < 100);
+    assert_int_equal(s, RT_OK);
+    assert_true(n > 4); /* the registry's, two of the pool, the model's, the watch's */
+    unlink(path);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    char path[64];
+    write_model(path);
+    long live = rt_mem_live(), n = 0;
+    enum rt_status s;
+    do {
+        struct rt_error err = { .text = "" };
+        rt_mem_fail(n++);
+        s = start_and_stop(path, &err);
+        rt_mem_fail(-1);
+        if (s != RT_OK && err.text[0] == '\0')
+            fail_msg("allocation %ld: status %d without a reason", n - 1, s);
+        if (rt_mem_live() != live)
+            fail_msg("allocation %ld: %ld blocks are left over", n - 1, rt_mem_live() - live);
+    } while (s != RT_OK || n < 40); /* some are done without */
+    unlink(path);
+}
+
+/* --- files -------------------------------------------------------------------------------------
+ */
+
+static void test_file_that_shrinks(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/convd-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    struct rt_mapped file, other;
+    struct rt_error err = { .text = "" };
+    static const char page[4096] = { 1 };
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(write(fd, page, sizeof page), sizeof page);
+    assert_int_equal(rt_mapped_open(path, &file, &err), RT_OK);
+    assert_int_equal(rt_mapped_open(path, &other, &err), RT_OK);
+    const volatile char *bytes = file.bytes;
+    assert_int_equal(bytes[3 * 4096], 1);
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    assert_int_equal(bytes[0], 1);
+    assert_true(rt_mapped_whole(&file));
+    assert_int_equal(bytes[3 * 4096], 0);
+    assert_int_equal(bytes[2 * 4096], 0);
+    assert_false(rt_mapped_whole(&file));
+    assert_true(rt_mapped_whole(&other)); /* which nobody has read there */
+    rt_mapped_close(&other);
+    rt_mapped_close(&file);
+    close(fd);
+    unlink(path);
+}
+
+/* The handler goes with the last file. */
+static void test_signal_is_given_back(void **state)
+{
+    (void)state;
+    const struct sigaction mine = { .sa_handler = SIG_IGN };
+    struct sigaction now, kept;
+    struct rt_model *m;
+    struct rt_error err;
+    char path[64];
+    write_model(path);
+    assert_int_equal(sigaction(SIGBUS, &mine, &kept), 0);
+    assert_int_equal(rt_model_load_file(path, NULL, &m, &err), RT_OK);
+    rt_model_release(m);
+    assert_int_equal(sigaction(SIGBUS, &kept, &now), 0);
+    assert_true(now.sa_handler == SIG_IGN);
+    unlink(path);
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    struct rt_error err = { .text = "" };
+    struct sv_access_log *log;
+    if (access("/dev/full", W_OK) != 0)
+        skip();
+    assert_int_equal(sv_file_write("/dev/full", "text", 4, &err), RT_E_IO);
+    assert_non_null(strstr(err.text, "/dev/full"));
+    assert_int_equal(sv_access_log_open("/dev/full", &log, &err), RT_OK);
+    struct sv_request req = { .method = "GET", .path = "/", .sent = true };
+    for (int i = 0; i < 3; i++)
+        sv_access_log_write(log, &req);
+    sv_access_log_close(log);
+}
+
+/* --- descriptors -------------------------------------------------------------------------------
+ */
+
+static bool serves(int port)
+{
+    static const char request[] = "GET /v2/health/live HTTP/1.0\r\n\r\n";
+    const struct sockaddr_in to = { .sin_family = AF_INET,
+                                    .sin_port = htons((uint16_t)port),
+                                    .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    const struct timeval patience = { .tv_sec = 20 };
+    char answer[16] = "";
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    bool good = fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) == 0 &&
+                send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request) &&
+                recv(fd, answer, 12, MSG_WAITALL) == 12 && strncmp(answer + 8, " 200", 4) == 0;
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* accept() fails for want of descriptors while a client waits; it is served when there are some. */
+static void test_no_descriptors(void **state)
+{
+    (void)state;
+    struct serving s;
+    struct sv_http *http;
+    struct rt_error err;
+    struct rlimit kept, few;
+    serving_start(&s);
+    serving_add(&s, "one", &chain, 1);
+    const struct sv_http_options h = {
+        .host = "127.0.0.1", .max_body = 1 << 16, .handle = handle, .context = &s.app
+    };
+    assert_int_equal(sv_http_start(&h, &http, &err), RT_OK);
+    assert_true(serves(sv_http_port(http)));
+    int waiting = socket(AF_INET, SOCK_STREAM, 0);
+    const struct sockaddr_in to = { .sin_family = AF_INET,
+                                    .sin_port = htons((uint16_t)sv_http_port(http)),
+                                    .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &kept), 0);
+    few = kept;
+    few.rlim_cur = 3; /* those that are open stay; none can be added */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    int connected = connect(waiting, (const struct sockaddr *)&to, sizeof to);
+    nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &kept), 0);
+    assert_int_equal(connected, 0);
+    close(waiting);
+    assert_true(serves(sv_http_port(http)));
+    sv_http_stop(http);
+    serving_stop(&s);
+}
+
+int main(void)
+{
+    sv_log_set(SV_LOG_ERROR + 1, SV_LOG_TEXT); /* failures are meant here */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_threads),        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_file_that_shrinks), cmocka_unit_test(test_signal_is_given_back),
+        cmocka_unit_test(test_full_disk),         cmocka_unit_test(test_no_descriptors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
