@@ -49,7 +49,8 @@ CFLAGS_ALL   = -std=c11 -g -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -fvis
                -fstack-protector-strong -pthread -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
                -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-psabi \
                $(if $(CI),-Werror) $(CFLAGS.$(MODE)) $(CFLAGS.file) $(CFLAGS)
-CFLAGS.release := -O2 -DNDEBUG -fopenmp
+CFLAGS.release := -O2 -DNDEBUG -fopenmp -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
+                  -fstack-clash-protection
 CFLAGS.debug   := -O1 -fopenmp -DRT_COMPACT
 CFLAGS.asan    := -O1 -fopenmp -DRT_COMPACT -fsanitize=address,undefined -fno-sanitize-recover=all \
                   -fno-omit-frame-pointer
@@ -58,7 +59,7 @@ CFLAGS.tsan    := -O1 -DRT_COMPACT -fsanitize=thread
 # For libFuzzer, with clang; without OpenMP, as what a target covers should follow from its input.
 CFLAGS.fuzz    := -O1 -DRT_COMPACT -fno-omit-frame-pointer -fno-sanitize-recover=all \
                   -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
-LDFLAGS_ALL    = $(CFLAGS.$(MODE)) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
+LDFLAGS_ALL    = $(CFLAGS.$(MODE)) -pthread -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 LDLIBS         = $(shell pkg-config --libs $(LIBRARIES)) -lm
 
 RUNTIME := $(sort $(wildcard runtime/*.c runtime/ops/*.c runtime/passes/*.c runtime/kernels/*.c))
