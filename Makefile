@@ -219,6 +219,7 @@ clean: ## remove build/
 include tests/load/load.mk
 include tests/fuzz/fuzz.mk
 include docker/docker.mk docker/release.mk
+include docker/charts.mk
 
 # --- rules ------------------------------------------------------------------------------------
 
