@@ -48,5 +48,5 @@ image-root: $(BIN)
 image: ## build the container image with docker, podman or buildah
 	docker/build.sh $(IMAGE_FLAGS)
 
-docker-test: ## build the image as CI does, run it, check what docker/README.md promises
+docker-test: all ## build the image as CI does, run it, check what docker/README.md promises
 	docker/test.sh
