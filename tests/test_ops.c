@@ -104,7 +104,9 @@ static float *run(struct rt_graph *g, int y, bool blocked, int64_t first, int64_
 {
     struct rt_node node = *node_of(g, y);
     struct rt_arena *arena = rt_arena_create(0);
-    struct rt_build build = { g, arena, (int)n, threads, true };
+    struct rt_build build = {
+        .g = g, .arena = arena, .max_batch = (int)n, .threads = threads, .exact = true
+    };
     struct rt_error err = { .text = "" };
     const struct rt_op *op = node.op;
     const int inputs = node.n_in;
@@ -414,8 +416,7 @@ static void blocked_is_plain(void **state)
             largest = fmaxf(largest, fabsf(plain[k]));
         for (int64_t k = 0; can && k < rt_shape_numel(&shape); k++) {
             const float off = fabsf(plain[k] - blocked[k]);
-            if (!(off <= cases[i].tolerance * largest) &&
-                !(isnan(plain[k]) && isnan(blocked[k])))
+            if (!(off <= cases[i].tolerance * largest) && !(isnan(plain[k]) && isnan(blocked[k])))
                 fail_msg("%s: element %lld is %.9g plain and %.9g blocked", cases[i].name,
                          (long long)k, (double)plain[k], (double)blocked[k]);
         }
