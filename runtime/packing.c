@@ -28,7 +28,7 @@ static void run(void *ctx, const struct rt_worker *w)
     const struct rt_packing *one = r->p->head;
     int64_t begin = 0, end = 0;
     while (rt_worker_claim(w, r->p->n, 1, &begin, &end)) {
-        if (w->id == 0 && r->progress != NULL)
+        if (w->id == 0)
             r->progress(r->user, (size_t)begin, (size_t)r->p->n);
         for (int64_t i = begin; i < end; i++) {
             while (i >= one->first + one->n)
@@ -43,6 +43,4 @@ void rt_packings_run(const struct rt_packings *p, int threads,
 {
     if (p->n > 0)
         rt_parallel(threads, run, &(struct run){ p, progress, user });
-    if (progress != NULL)
-        progress(user, (size_t)p->n, (size_t)p->n);
 }

@@ -29,8 +29,8 @@ struct rt_packings {
 bool rt_packings_add(struct rt_packings *p, struct rt_arena *arena, rt_pack *pack, void *ctx,
                      int64_t n);
 
-/* Packs all that was noted. progress, unless it is NULL, is told on the calling thread how many
- * pieces of how many are done. */
+/* Packs all that was noted. progress is told on the calling thread how many pieces of how many have
+ * been begun. */
 void rt_packings_run(const struct rt_packings *p, int threads,
                      void (*progress)(void *user, size_t done, size_t total), void *user);
 

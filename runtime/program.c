@@ -71,6 +71,64 @@ static enum rt_status check_batch_axis(const struct rt_graph *g, struct rt_error
     return RT_OK;
 }
 
+/* Bytes of the constants that n reads. */
+static size_t constant_bytes(const struct rt_graph *g, const struct rt_node *n)
+{
+    size_t sum = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        size_t bytes;
+        const struct rt_value *v = n->in[i] >= 0 ? &g->value[n->in[i]] : NULL;
+        if (v != NULL && v->constant && rt_shape_bytes(&v->shape, v->dtype, &bytes))
+            sum += bytes;
+    }
+    return sum;
+}
+
+/* How far the constants are, in bytes, for whoever asked. */
+struct report {
+    const struct rt_options *to;
+    size_t done, packed_later, total;
+};
+
+static void tell(const struct report *r, size_t done)
+{
+    if (r->to->progress != NULL)
+        r->to->progress(r->to->progress_user, done, r->total);
+}
+
+static void tell_packed(void *user, size_t pieces, size_t of)
+{
+    const struct report *r = user;
+    if (pieces < of)
+        tell(r, r->done + (size_t)((double)r->packed_later * (double)pieces / (double)of));
+}
+
+static enum rt_status prepare_nodes(struct rt_program *p, struct rt_build *b, struct report *r,
+                                    struct rt_error *err)
+{
+    for (int i = 0; i < p->g->n_nodes; i++)
+        r->total += constant_bytes(p->g, &p->g->node[i]);
+    for (int i = 0; i < p->g->n_nodes; i++) {
+        struct rt_node *n = &p->g->node[i];
+        const size_t bytes = constant_bytes(p->g, n);
+        const int64_t pieces = b->packings->n;
+        n->algorithm = "";
+        if (bytes > 0)
+            tell(r, r->done);
+        enum rt_status s = n->op->prepare != NULL ? n->op->prepare(b, n, err) : RT_OK;
+        if (s != RT_OK)
+            return rt_arena_over(p->arena) ? rt_fail(err, RT_E_LIMIT,
+                                                     "the packed weights need more memory than "
+                                                     "the model's limit allows")
+                                           : s;
+        *(b->packings->n > pieces ? &r->packed_later : &r->done) += bytes;
+        p->g->random |= (n->op->traits & RT_OP_RANDOM) != 0;
+        p->flops += n->flops;
+        p->weight_bytes += n->weight_bytes;
+    }
+    return RT_OK;
+}
+
 static enum rt_status prepare(struct rt_program *p, const struct rt_program_options *how,
                               struct rt_error *err)
 {
@@ -83,21 +141,12 @@ static enum rt_status prepare(struct rt_program *p, const struct rt_program_opti
         .exact = how->options->exact,
         .packings = &packings,
     };
-    for (int i = 0; i < p->g->n_nodes; i++) {
-        struct rt_node *n = &p->g->node[i];
-        n->algorithm = "";
-        enum rt_status s = n->op->prepare != NULL ? n->op->prepare(&b, n, err) : RT_OK;
-        if (s != RT_OK)
-            return rt_arena_over(p->arena) ? rt_fail(err, RT_E_LIMIT,
-                                                     "the packed weights need more memory than "
-                                                     "the model's limit allows")
-                                           : s;
-        p->g->random |= (n->op->traits & RT_OP_RANDOM) != 0;
-        p->flops += n->flops;
-        p->weight_bytes += n->weight_bytes;
-    }
-    rt_packings_run(&packings, how->threads, how->options->progress, how->options->progress_user);
-    return RT_OK;
+    struct report r = { .to = how->options };
+    enum rt_status s = prepare_nodes(p, &b, &r, err);
+    if (s == RT_OK)
+        rt_packings_run(&packings, how->threads, tell_packed, &r);
+    tell(&r, r.total);
+    return s;
 }
 
 /* Constants that nodes still read move out of bulk memory and the file's bytes. */
