@@ -63,7 +63,9 @@ static void *alloc(size_t len, bool zero)
 {
     if (len > SIZE_MAX / 2 || told_to_fail())
         return NULL;
-    const size_t room = RT_ALIGN + rt_align_up(len);
+    /* At least a byte behind the header: what has none lies inside its block, too, as leak checkers
+     * want it. */
+    const size_t room = RT_ALIGN + rt_align_up(len > 0 ? len : 1);
     char *whole = zero ? calloc(1, room) : malloc(room);
     if (whole == NULL)
         return NULL;
