@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 static const char *type_name(const json_t *v)
@@ -273,6 +274,33 @@ static enum rt_status outputs(json_t *root, struct sv_wire_request *w, struct rt
     return RT_OK;
 }
 
+/* A tree that several requests read. Jansson's own count is not looked at atomically. */
+struct tree {
+    atomic_int holders;
+    json_t *root;
+};
+
+/* Takes root over; NULL when it is NULL, or out of memory. */
+static struct tree *hold(json_t *root)
+{
+    struct tree *t = root != NULL ? rt_alloc(sizeof *t) : NULL;
+    if (t == NULL) {
+        json_decref(root);
+        return NULL;
+    }
+    atomic_init(&t->holders, 1);
+    t->root = root;
+    return t;
+}
+
+static void let_go(struct tree *t)
+{
+    if (t == NULL || atomic_fetch_sub(&t->holders, 1) > 1)
+        return;
+    json_decref(t->root);
+    rt_free(t);
+}
+
 static enum rt_status parse(const char *body, size_t json_len, struct sv_wire_request *w,
                             struct rt_error *err)
 {
@@ -286,8 +314,9 @@ static enum rt_status parse(const char *body, size_t json_len, struct sv_wire_re
     json_error_t why;
     sv_json_out_of_memory(); /* forgets earlier ones */
     json_t *root = json_loadb(rest.len > 0 ? rest.p : "", rest.len, JSON_REJECT_DUPLICATES, &why);
-    w->tree = root;
-    if (sv_json_out_of_memory()) /* after which a tree may be there that lacks a part */
+    w->tree = hold(root);
+    /* After which a tree may be there that lacks a part. */
+    if (sv_json_out_of_memory() || (root != NULL && w->tree == NULL))
         s = rt_fail_nomem(err, rest.len);
     else if (root == NULL)
         s = rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %zu: %s",
@@ -364,7 +393,7 @@ void sv_wire_memo_destroy(struct sv_wire_memo *memo)
     rt_free(memo);
 }
 
-/* Both share the tree, whose count of references is atomic. */
+/* Both hold the tree. */
 static bool copy(const struct sv_wire_request *from, struct sv_wire_request *to)
 {
     size_t in_len = (size_t)from->n_in * sizeof *from->in;
@@ -380,7 +409,7 @@ static bool copy(const struct sv_wire_request *from, struct sv_wire_request *to)
     to->cuts = (struct sv_cuts){ 0 };
     to->in = memcpy(in, from->in, in_len);
     to->out = from->n_out > 0 ? memcpy(out, from->out, out_len) : NULL;
-    json_incref(to->tree);
+    atomic_fetch_add(&((struct tree *)to->tree)->holders, 1);
     return true;
 }
 
@@ -436,7 +465,7 @@ enum rt_status sv_wire_parse(const char *body, size_t json_len, size_t len, cons
 
 void sv_wire_reset(struct sv_wire_request *w)
 {
-    json_decref(w->tree);
+    let_go(w->tree);
     sv_cuts_reset(&w->cuts);
     rt_free(w->in);
     rt_free(w->out);
