@@ -162,7 +162,7 @@ def pair():
                              ox.value_info("kept", ox.FLOAT, ["N", 2])])
 
 
-def slow(layers=8, channels=64, side=192):
+def slow(layers=20, channels=64, side=192):
     """A chain of convolutions that takes long enough to be interrupted."""
     weights = np.zeros((channels, channels, 3, 3), np.float32)
     weights[range(channels), range(channels), 1, 1] = 1
