@@ -305,6 +305,9 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
             m.x = v->v + (size_t)i * v->step + (first - v->first) * block;
             m.w = s->u + (size_t)panel * s->u_panel + i * s->c.channels * 2 * block;
             m.y = z + (size_t)i * z_step;
+            m.ahead = i + 1 < s->elements ? m.w + s->c.channels * 2 * block
+                                          : s->u + (size_t)next * s->u_panel;
+            m.ahead_len = i + 1 < s->elements || next < last ? (size_t)(s->c.channels * 2 * block) : 0;
             rt_kernels()->mac(&m);
         }
         for (int64_t k = 0; k < blocks; k++)
