@@ -6,7 +6,7 @@
 #include "runtime/graph.h"
 
 #define RT_MAX_IR_VERSION 13
-#define RT_MAX_OPSET 25
+#define RT_MAX_OPSET 27
 
 /* Reads the model in bytes[0..len). *out is written on RT_OK only, ended by rt_graph_destroy().
  *

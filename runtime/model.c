@@ -139,6 +139,7 @@ static enum rt_status find_mode(struct rt_model *m, struct rt_error *err)
     bool shaped = has_free_dims(m, is_free);
     struct rt_error first = { .status = RT_OK };
     enum rt_status s = RT_E_UNSUPPORTED;
+    m->src->batch_of_one = is_one;
     if (m->options.any_shape) {
         m->mode = RT_MODE_INTERPRETED;
         return RT_OK;

@@ -1,54 +1,11 @@
 """Operators that reach over the samples of a batch, and models whose batch is fixed to 1: what is
 run, with the standard's answers, and what is refused, by name."""
 
-import json
-
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from small_net import convd
-
-TYPE = {np.dtype("f4"): TensorProto.FLOAT, np.dtype("i8"): TensorProto.INT64,
-        np.dtype("u1"): TensorProto.UINT8}
-
-
-class Model:
-    """A model of these nodes in a folder; feeds and outputs are {name: array}."""
-
-    def __init__(self, folder, nodes, inputs, outputs, weights=(), opset=16):
-        graph = helper.make_graph(
-            nodes, "g",
-            [helper.make_tensor_value_info(name, TYPE[np.dtype(t)], shape)
-             for name, t, shape in inputs],
-            [helper.make_tensor_value_info(name, TYPE[np.dtype(t)], None) for name, t in outputs],
-            [numpy_helper.from_array(np.asarray(w), name) for name, w in weights])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-        model.ir_version = 7
-        self.folder, self.path = folder, folder / "model.onnx"
-        self.outputs = [name for name, _ in outputs]
-        onnx.save(model, str(self.path))
-
-    def report(self):
-        return json.loads(convd("inspect", self.path, "--json").stdout)
-
-    def refusal(self):
-        return convd("inspect", self.path, status=1).stderr
-
-    def __call__(self, status=0, **feeds):
-        args = []
-        for name, array in feeds.items():
-            np.save(self.folder / f"{name}.npy", array)
-            args += ["--input", f"{name}={self.folder / name}.npy"]
-        done = convd("run", self.path, *args, "--output", self.folder / "out", status=status)
-        return done.stderr if status else [np.load(self.folder / "out" / f"{name}.npy")
-                                           for name in self.outputs]
-
-
-def pictures(*shape):
-    return np.random.default_rng(3).normal(size=shape).astype("f4")
-
+from one_model import Model, pictures
 
 # --- MaxPool's Indices, MaxUnpool ------------------------------------------------------------
 
@@ -214,3 +171,30 @@ def test_literal_shapes_of_one_run_at_any_batch(tmp_path):
     parts = np.lib.stride_tricks.sliding_window_view(x.astype("f8"), (3, 3), (2, 3))
     want = np.maximum(np.einsum("nchwij,mcij->nmhw", parts, w), 0).reshape(5, -1) @ pictures(96, 4)
     np.testing.assert_allclose(y, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_squeeze_of_all_ones_drops_a_batch_that_is_fixed(back, tmp_path):
+    """Without axes the standard drops the first one too; what follows may count on it."""
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+             helper.make_node("Squeeze", ["p"], ["s" if back else "y"], "all")]
+    if back:
+        nodes += [helper.make_node("Unsqueeze", ["s", "front"], ["y"])]
+    weights = [("front", np.array([0]))] if back else []
+    model = Model(tmp_path, nodes, [("x", "f4", [1, 3, 4, 4])], [("y", "f4")], weights)
+    x = pictures(4, 3, 4, 4)
+    assert "node 'all' (Squeeze)" in model.report()["batch_note"]
+    means = x.mean((2, 3))
+    np.testing.assert_allclose(model(x=x[:1])[0], means[:1] if back else means[0], atol=1e-6)
+    if back:
+        np.testing.assert_allclose(model(x=x)[0], means, atol=1e-6)
+    else:
+        model(status=1, x=x)
+
+
+def test_squeeze_leaves_a_batch_that_is_free(tmp_path):
+    model = Model(tmp_path, [helper.make_node("Squeeze", ["x"], ["y"])],
+                  [("x", "f4", ["N", 3, 1])], [("y", "f4")])
+    for n in 1, 4:
+        x = pictures(n, 3, 1)
+        np.testing.assert_array_equal(model(x=x)[0], x[..., 0])

@@ -123,6 +123,19 @@ static bool range_count(const struct rt_tensor t[3], int64_t *count)
     return true;
 }
 
+/* Half-width elements are computed in doubles, which is right for a stash_type of float, the
+ * default, and of double; what a narrower one would round on the way cannot be had. */
+static enum rt_status check_stash(struct rt_graph *g, const struct rt_node *n,
+                                  struct rt_error *err)
+{
+    const enum rt_dtype t = rt_in(g, n, 0)->dtype;
+    const int64_t stash = rt_attr_int(n, "stash_type", RT_FLOAT);
+    if ((t != RT_FLOAT16 && t != RT_BFLOAT16) || stash == RT_FLOAT || stash == RT_DOUBLE)
+        return RT_OK;
+    return rt_node_fail(err, RT_E_UNSUPPORTED, n, "stash_type %lld is not supported",
+                        (long long)stash);
+}
+
 static enum rt_status infer_range(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
     static const char *const name[] = { "start", "limit", "delta" };
@@ -138,6 +151,8 @@ static enum rt_status infer_range(struct rt_graph *g, struct rt_node *n, struct 
         t[k] = rt_graph_tensor(g, n->in[k]);
     }
     struct rt_shape y = { .rank = 1 };
+    if (s == RT_OK)
+        s = check_stash(g, n, err);
     if (s == RT_OK && !range_count(t, &y.dim[0]))
         s = rt_node_fail(err, RT_E_INVALID, n, "the range has no end");
     return s == RT_OK ? rt_set_out(g, n, 0, rt_in(g, n, 0)->dtype, &y, err) : s;

@@ -205,6 +205,10 @@ static enum rt_status infer_squeeze(struct rt_graph *g, struct rt_node *n, struc
         return s;
     struct rt_shape y = { .rank = 0 };
     for (int i = 0; i < x.rank; i++) {
+        /* A batch that has a name stays: an answer's rank does not hang on how many share it. */
+        if (count < 0 && x.dim[i] == RT_BATCH && g->batch_of_one)
+            return rt_node_fail(err, RT_E_UNSUPPORTED, n, "drops axis %d, the batch, while it is 1",
+                                i);
         bool dropped = count < 0 ? x.dim[i] == 1 : drop[i];
         if (dropped && x.dim[i] != 1)
             return rt_node_fail(err, rt_is_batched(x.dim[i]) ? RT_E_UNSUPPORTED : RT_E_INVALID, n,
