@@ -34,6 +34,8 @@ bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *setti
 int sv_cli_fail(const struct sv_command *c, const struct rt_error *err)
 {
     fflush(stdout);
+    if (err->text[0] == '\0')
+        return SV_EXIT_FAILURE;
     fprintf(stderr, SV_NAME " %s: ", c->name);
     sv_print_clean(err->text, stderr);
     putc('\n', stderr);
@@ -71,45 +73,6 @@ enum rt_status sv_cli_model_path(const char *path, char **out, struct rt_error *
     return RT_OK;
 }
 
-/* What a file's first bytes say it is, where that is none of ours; NULL for all else. */
-static const char *known_as(const char *path)
-{
-    static const struct {
-        const char *magic;
-        size_t len;
-        const char *what;
-    } known[] = {
-        { "\xff\xd8\xff", 3, "a JPEG picture" },
-        { "\x89PNG\r\n", 6, "a PNG picture" },
-        { "GIF8", 4, "a GIF picture" },
-        { "RIFF", 4, "a WebP picture" },
-        { "PK\x03\x04", 4, "a zip archive (a PyTorch file? export it to ONNX first)" },
-        { "\x89HDF\r\n", 6, "an HDF5 file (a Keras model? export it to ONNX first)" },
-        { "\x1f\x8b", 2, "compressed with gzip" },
-        { "version https://git-lfs", 23, "a Git LFS pointer, not the file it stands for" },
-    };
-    unsigned char head[32] = { 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return NULL;
-    const ssize_t len = read(fd, head, sizeof head);
-    close(fd);
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (len >= (ssize_t)known[i].len && memcmp(head, known[i].magic, known[i].len) == 0)
-            return known[i].what;
-    return NULL;
-}
-
-void sv_cli_explain(const char *file, struct rt_error *err)
-{
-    const enum rt_status s = err->status;
-    const char *what = s == RT_E_INVALID || s == RT_E_UNSUPPORTED ? known_as(file) : NULL;
-    if (what != NULL)
-        rt_fail(err, s, "%s: not an ONNX model: it is %s", file, what);
-    else if (strstr(err->text, file) == NULL)
-        rt_error_prefix(err, "%s", file);
-}
-
 enum rt_status sv_cli_load(const char *path, const struct rt_options *options,
                            struct rt_model **out, struct rt_error *err)
 {
@@ -123,8 +86,6 @@ enum rt_status sv_cli_load(const char *path, const struct rt_options *options,
     shown.progress = sv_progress_loading;
     shown.progress_user = &bar;
     s = rt_model_load_file(file, &shown, out, err);
-    if (s != RT_OK)
-        sv_cli_explain(file, err);
     rt_free(file);
     return s;
 }

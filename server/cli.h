@@ -45,7 +45,8 @@ extern const struct sv_command sv_predict_command, sv_run_command, sv_test_comma
 bool sv_cli_begin(const struct sv_command *c, int argc, char **argv, void *settings,
                   struct sv_arguments *rest, int *status);
 
-/* "convd predict: sentence" to standard error; the command's exit status. */
+/* "convd predict: sentence" to standard error, nothing where the sentence is empty because it was
+ * said already; the command's exit status. */
 int sv_cli_fail(const struct sv_command *c, const struct rt_error *err);
 /* The same for a command line that makes no sense, with a pointer to --help. */
 int sv_cli_usage(const struct sv_command *c, const char *fmt, ...)
@@ -56,10 +57,6 @@ enum rt_status sv_cli_model_path(const char *path, char **out, struct rt_error *
 /* Loads what sv_cli_model_path() finds; errors are explained. */
 enum rt_status sv_cli_load(const char *path, const struct rt_options *options,
                            struct rt_model **out, struct rt_error *err);
-
-/* *err, about a model file that could not be loaded, becomes one that says what the file is
- * instead, if its first bytes tell. */
-void sv_cli_explain(const char *file, struct rt_error *err);
 
 /* The numbers min..max in the items of a list, each of which may hold several ("1,8"), to
  * out[0..*n), at most max_n. RT_E_INVALID names the option. */

@@ -318,8 +318,6 @@ static enum rt_status load(const char *path, const struct sv_registry_options *o
         s = name != NULL ? sv_model_load(name, src, &config, o, out, err)
                          : rt_fail_nomem(err, strlen(src->name) + 1);
         rt_free(name);
-        if (s != RT_OK && strstr(err->text, src->path) != NULL) /* else it is about the config */
-            sv_cli_explain(src->path, err);
     }
     sv_model_config_reset(&config);
     sv_sources_reset(&sources);

@@ -75,9 +75,15 @@ enum rt_status sv_listen(const char *host, int port, int *fd, int *bound, struct
                 why = errno;
         }
     freeaddrinfo(list);
+    const char *of = every_address ? "" : " of ", *where = every_address ? "" : host;
+    if (got < 0 && why == EADDRINUSE)
+        return rt_fail(err, RT_E_IO,
+                       "port %d%s%s is in use by another program; --port takes another, or 0 for "
+                       "any that is free",
+                       port, of, where);
     if (got < 0)
-        return rt_fail(err, RT_E_IO, "cannot listen on %s port %d: %s",
-                       every_address ? "any address" : host, port, strerror(why));
+        return rt_fail(err, RT_E_IO, "cannot listen on port %d%s%s: %s", port, of, where,
+                       strerror(why));
     *fd = got;
     *bound = port_of(got);
     return RT_OK;

@@ -15,6 +15,7 @@
 #include "server/file.h"
 #include "server/folder_watch.h"
 #include "server/http.h"
+#include "server/listen.h"
 #include "server/log.h"
 #include "server/progress.h"
 #include "server/routes.h"
@@ -63,6 +64,17 @@ static enum rt_status collect_paths(const struct sv_serve_settings *set,
     return RT_OK;
 }
 
+/* Whether the log has the one reason why nothing is served. */
+static bool is_said(struct sv_registry *r)
+{
+    struct sv_model_list list = { 0 };
+    struct rt_error err;
+    bool one = sv_log_enabled(SV_LOG_ERROR) && sv_registry_list(r, NULL, &list, &err) == RT_OK &&
+               list.n == 1 && list.entry[0].reason[0] != '\0';
+    sv_model_list_reset(&list);
+    return one;
+}
+
 /* Fails when a path holds nothing, or no model at all could be loaded. */
 static enum rt_status load_models(struct sv_registry *r, const struct paths *paths,
                                   struct rt_error *err)
@@ -76,10 +88,13 @@ static enum rt_status load_models(struct sv_registry *r, const struct paths *pat
                 ? sv_registry_add(r, bundled, err)
                 : rt_fail(err, RT_E_NOT_FOUND, "which model? Try '" SV_NAME " serve model.onnx'");
     struct sv_model *any = NULL;
-    if (s == RT_OK)
-        s = sv_registry_default(r, &any, err);
+    if (s != RT_OK)
+        return s;
+    s = sv_registry_default(r, &any, err);
     if (s == RT_OK)
         sv_model_release(any);
+    else if (is_said(r))
+        err->text[0] = '\0';
     return s;
 }
 
@@ -232,6 +247,18 @@ static enum rt_status serve(struct server *s, int *status, struct rt_error *err)
     return RT_OK;
 }
 
+/* An address that is taken is said at once, not after the models were loaded. */
+static enum rt_status check_address(const struct sv_serve_settings *set, struct rt_error *err)
+{
+    int fd, port;
+    if (set->port == 0)
+        return RT_OK;
+    enum rt_status s = sv_listen(set->host != NULL ? set->host : "", set->port, &fd, &port, err);
+    if (s == RT_OK)
+        close(fd);
+    return s;
+}
+
 static enum rt_status check_settings(const struct sv_serve_settings *set, struct rt_error *err)
 {
     if ((set->tls_cert != NULL) != (set->tls_key != NULL))
@@ -331,6 +358,8 @@ static enum rt_status run(const struct sv_serve_settings *set, const struct sv_a
     enum rt_status e = collect_paths(set, args, &s.paths, err);
     if (e == RT_OK)
         e = open_files(&s, err);
+    if (e == RT_OK)
+        e = check_address(set, err);
     if (e == RT_OK)
         e = start(&s, err);
     if (e == RT_OK)

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from small_net import convd
 
 TYPE = {np.dtype("f4"): TensorProto.FLOAT, np.dtype("f2"): TensorProto.FLOAT16,
-        np.dtype("i8"): TensorProto.INT64, np.dtype("u1"): TensorProto.UINT8}
+        np.dtype("i8"): TensorProto.INT64, np.dtype("u1"): TensorProto.UINT8,
+        np.dtype("?"): TensorProto.BOOL}
 
 
 class Model:

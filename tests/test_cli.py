@@ -616,16 +616,16 @@ def test_port_in_use(colours):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = subprocess.run([CONVD, "serve", colours, "--host", "127.0.0.1", "--port", str(port),
-                               "--log-level", "error"], capture_output=True, text=True, timeout=60,
-                              env=ENVIRONMENT)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(port) in done.stderr
+        error = error_of("serve", colours, "--host", "127.0.0.1", "--port", port, status=1)
+    assert f"port {port} of 127.0.0.1 is in use" in error and "--port" in error
 
 
 def test_serving_a_picture(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.onnx", "JPEG")
-    done = subprocess.run([CONVD, "serve", tmp_path / "picture.onnx", "--port", "0"],
-                          capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
-    assert done.returncode == 1 and "JPEG" in done.stderr
+    assert "JPEG" in error_of("serve", tmp_path / "picture.onnx", "--port", 0, status=1)
+    Image.new("RGB", (8, 8)).save(tmp_path / "second.onnx", "PNG")
+    done = convd("serve", tmp_path, "--port", 0, status=1)
+    assert "JPEG" in done.stderr and "PNG" in done.stderr
+    assert done.stderr.endswith("No model is loaded\n")
     assert "nowhere" in error_of("serve", "nowhere.onnx", status=1)
     assert "did you mean --port" in error_of("serve", "--prot", "1", status=2)
