@@ -100,7 +100,7 @@ shown  = @printf '  %-4s %s\n' $(1) $(2)
 
 # --- targets ----------------------------------------------------------------------------------
 
-.PHONY: all setup setup-test setup-lint run test test-page check bench compare compare-serving lint layers format \
+.PHONY: all setup setup-test setup-lint run test test-page check bench compare compare-load compare-serving lint layers format \
         install uninstall reference help clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -147,6 +147,7 @@ build/node_modules/onnxruntime-node:
 	@mkdir -p build
 	cd build && npm install --silent --no-save --ignore-scripts onnxruntime-node@1
 
+comma   := ,
 BATCH   ?= 1,8
 THREADS ?= 1,2
 MODELS  ?= models/fashion/model.onnx
@@ -154,6 +155,10 @@ PLOT    ?= build/compare.svg
 compare: all build/node_modules/onnxruntime-node ## time MODELS="a.onnx b.onnx" against ONNX Runtime, draw PLOT=FILE.svg
 	NODE_PATH=build/node_modules node tests/compare/compare.js --convd $(BIN) --batch $(BATCH) \
 	    --threads $(THREADS) --json build/compare.json --plot $(PLOT) $(MODELS)
+
+compare-load: all build/node_modules/onnxruntime-node ## loading, memory and the first run of MODELS="a.onnx b.onnx" against ONNX Runtime's
+	NODE_PATH=build/node_modules node tests/compare/load.js --convd $(BIN) --batch 8 \
+	    --threads $(firstword $(subst $(comma), ,$(THREADS))) --json build/compare-load.json $(MODELS)
 
 # The server that does nothing, for `make compare-serving`.
 build/compare/%: tests/compare/%.c Makefile

@@ -54,6 +54,9 @@ struct rt_value {
     const void *data; /* a constant's elements, else NULL. Lives in bulk memory or in the file's
                          bytes and never changes: other readers may share it */
     bool constant;    /* data counts; NULL data with constant set is an empty tensor */
+    /* Weights of one Conv, whose batch norm is multiplied in when they are packed: an element is
+     * unscaled's times gain[its index on axis 0], and data is NULL. Else both are NULL. */
+    const float *unscaled, *gain;
     bool wide;        /* the file has int32 here: it is int64 to hold multiples of RT_BATCH */
 };
 

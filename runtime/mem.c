@@ -6,12 +6,21 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Directly in front of each block. */
 struct header {
     size_t len;
-    void *whole; /* what malloc() gave */
+    void *whole; /* what malloc() gave; NULL: the block is a mapping of its own */
 };
+
+/* A large page. Checkers of memory see nothing of mappings: with them everything is malloc()'s. */
+#define PAGE ((size_t)2 << 20)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(RT_COMPACT)
+#define MAPS false
+#else
+#define MAPS true
+#endif
 
 static atomic_long fail_after = -1;
 static atomic_long live;
@@ -90,6 +99,40 @@ void *rt_zalloc(size_t len)
     return alloc(len, true);
 }
 
+/* Bytes of the mapping that a block of len lies in, its header's line included. */
+static size_t mapping_len(size_t len)
+{
+    return (len + RT_ALIGN + PAGE - 1) / PAGE * PAGE;
+}
+
+static bool is_mapped(const void *block)
+{
+    return ((const struct header *)block - 1)->whole == NULL;
+}
+
+void *rt_zalloc_lasting(size_t len)
+{
+    if (!MAPS || len < PAGE / 2 || len > SIZE_MAX / 2)
+        return rt_zalloc(len);
+    if (told_to_fail())
+        return NULL;
+    /* One page more than needed, so that the part that is kept begins where a page does. */
+    const size_t room = mapping_len(len) + PAGE;
+    char *all = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED)
+        return NULL;
+    const size_t before = (PAGE - (uintptr_t)all % PAGE) % PAGE, behind = PAGE - before;
+    char *kept = all + before;
+    if (before > 0)
+        munmap(all, before);
+    munmap(kept + mapping_len(len), behind);
+    madvise(kept, mapping_len(len), MADV_HUGEPAGE); /* without it they are small ones */
+    char *block = kept + RT_ALIGN;
+    *((struct header *)(void *)block - 1) = (struct header){ len, NULL };
+    count_in(len);
+    return block;
+}
+
 void *rt_alloc_array(size_t n, size_t size)
 {
     size_t len;
@@ -125,9 +168,13 @@ void rt_free(void *p)
     if (p == NULL)
         return;
     struct header *h = (struct header *)p - 1;
+    const bool mapped = is_mapped(p);
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&bytes_live, h->len, memory_order_relaxed);
-    free(h->whole);
+    if (mapped)
+        munmap((char *)p - RT_ALIGN, mapping_len(h->len));
+    else
+        free(h->whole);
 }
 
 bool rt_mul_size(size_t a, size_t b, size_t *out)
@@ -172,8 +219,10 @@ size_t rt_align_up(size_t len)
     return (len + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
 }
 
-/* Pieces are cut from chunks; a piece larger than a chunk gets a chunk of its own. */
+/* Pieces are cut from chunks, which grow with what an arena holds: large ones, so that their pages
+ * can be. What is not cut from one is never written, and takes no memory but for its last page. */
 #define CHUNK ((size_t)64 * 1024)
+#define LARGE_CHUNK ((size_t)32 << 20)
 
 struct chunk {
     struct chunk *next;
@@ -210,12 +259,18 @@ void rt_arena_destroy(struct rt_arena *a)
 
 static struct chunk *chunk_create(struct rt_arena *a, size_t room)
 {
-    size_t len = room > CHUNK ? room : CHUNK;
-    struct chunk *c = rt_zalloc(sizeof *c + len);
+    size_t len = a->used / 2 < LARGE_CHUNK ? a->used / 2 : LARGE_CHUNK;
+    len = len < CHUNK ? CHUNK : len;
+    if (a->limit != 0 && len > a->limit - a->used)
+        len = a->limit - a->used;
+    len = room > len ? room : len;
+    struct chunk *c = rt_zalloc_lasting(sizeof *c + len);
     if (c == NULL)
         return NULL;
+    if (is_mapped(c)) /* the rest of its last page, too */
+        len = mapping_len(sizeof *c + len) - RT_ALIGN - sizeof *c;
     c->len = len;
-    if (room > CHUNK && a->chunk != NULL) { /* keep cutting from the one that has room left */
+    if (a->chunk != NULL && a->chunk->len - a->chunk->used > len - room) { /* keep cutting from the one that has room left */
         c->next = a->chunk->next;
         a->chunk->next = c;
     } else {

@@ -16,6 +16,9 @@
  * A length of 0 gives a valid pointer. Ended by rt_free(), which takes NULL. */
 void *rt_alloc(size_t len) __attribute__((malloc, warn_unused_result));
 void *rt_zalloc(size_t len) __attribute__((malloc, warn_unused_result));
+/* Cleared memory that is large and stays: whole pages from the system, of the large kind where it has
+ * them, which are made when they are first written and go back to it when freed. */
+void *rt_zalloc_lasting(size_t len) __attribute__((malloc, warn_unused_result));
 /* n elements of size each; NULL also when the product overflows. */
 void *rt_alloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_result));
 void *rt_zalloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_result));

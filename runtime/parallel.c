@@ -132,3 +132,23 @@ void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), 
     fn(ctx, &(struct rt_worker){ .id = 0, .count = 1 });
 #endif
 }
+
+struct memory {
+    char *p;
+    size_t len;
+};
+
+static void touch(void *ctx, const struct rt_worker *w)
+{
+    const struct memory *m = ctx;
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    int64_t begin, end;
+    rt_worker_share(w, (int64_t)m->len, page, &begin, &end);
+    for (; begin < end; begin += page)
+        ((volatile char *)m->p)[begin] = 0;
+}
+
+void rt_parallel_touch(int threads, void *p, size_t len)
+{
+    rt_parallel(threads, touch, &(struct memory){ p, len });
+}

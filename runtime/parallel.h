@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Where workers wait for each other. Cleared, it is ready; only parallel.c looks inside. On a cache
@@ -26,6 +27,10 @@ struct rt_worker {
 /* Calls fn(ctx, worker) on threads workers at once and returns when all have returned. fn must
  * reach the same barriers on every worker. */
 void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), void *ctx);
+
+/* Writes to each page of len bytes at p, which are zeros, by threads workers: the first run then finds
+ * its memory made, near the cores that use it, and its team awake. */
+void rt_parallel_touch(int threads, void *p, size_t len);
 
 /* Waits until every worker of the team has come here; what they wrote before can be read after.
  * Spins for a bounded, short time, then sleeps. */

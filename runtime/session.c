@@ -7,6 +7,10 @@
 #include <string.h>
 #include <time.h>
 
+/* Bytes of a session's memory that are made with it. What is beyond takes little of a run that is as
+ * long as one that uses so much. */
+#define TOUCHED ((size_t)16 << 20)
+
 /* A program's calls, with their tensors in one array and the value that each of them shows. Nodes
  * before the plan's cut have a set of calls for each copy of the memory of samples, one set after
  * the other, then come those of the other nodes; tensors lie in the same order. */
@@ -79,7 +83,7 @@ static enum rt_status bind(struct rt_session *s, struct rt_program *p, struct rt
     b.value = rt_alloc_array(n + 1, sizeof *b.value);
     b.barrier = rt_zalloc_array((size_t)copies, sizeof *b.barrier);
     b.seconds = rt_zalloc_array((size_t)g->n_nodes + 1, sizeof *b.seconds);
-    b.block = rt_alloc(p->plan.bytes);
+    b.block = rt_zalloc_lasting(p->plan.bytes);
     if (b.call == NULL || b.tensor == NULL || b.value == NULL || b.barrier == NULL ||
         b.seconds == NULL || b.block == NULL) {
         unbind(&b);
@@ -90,6 +94,7 @@ static enum rt_status bind(struct rt_session *s, struct rt_program *p, struct rt
         b.sample_tensors = b.n_tensors / (copy + 1);
     }
     bind_nodes(s, &b, cut, g->n_nodes, b.call + copies * cut);
+    rt_parallel_touch(s->threads, b.block, p->plan.bytes < TOUCHED ? p->plan.bytes : TOUCHED);
     unbind(&s->bound);
     s->bound = b;
     return RT_OK;

@@ -7,8 +7,10 @@
 #include "server/progress.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SLICE 0.1     /* seconds of a case's turn */
 #define FEWEST_RUNS 5 /* timed, of however slow a model */
@@ -151,6 +153,19 @@ static enum rt_status make_inputs(const struct sv_bench_options *o, struct sv_be
     return RT_OK;
 }
 
+/* Bytes of this process's memory that are resident; 0: the system does not say. */
+static size_t resident(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f == NULL)
+        return 0;
+    if (fscanf(f, "%*u %lu", &pages) != 1)
+        pages = 0;
+    fclose(f);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static enum rt_status load(const struct sv_bench_options *o, enum rt_batchnorm_mode mode,
                            struct sv_bench_case *cases, int n, struct rt_error *err)
 {
@@ -165,7 +180,10 @@ static enum rt_status load(const struct sv_bench_options *o, enum rt_batchnorm_m
     }
     if (!used)
         return RT_OK;
+    const size_t before = resident();
+    const uint64_t start = sv_now_ns();
     enum rt_status s = sv_cli_load(o->path, &options, &m, err);
+    const double took = seconds_since(start);
     struct rt_model_info info;
     if (s == RT_OK && rt_model_max_batch(m) == 0 && options.max_batch > 1) {
         rt_model_info(m, &info);
@@ -174,8 +192,11 @@ static enum rt_status load(const struct sv_bench_options *o, enum rt_batchnorm_m
                     info.batch_note != NULL ? info.batch_note : "");
     }
     for (int i = 0; i < n && s == RT_OK; i++)
-        if (cases[i].batchnorm == mode)
+        if (cases[i].batchnorm == mode) {
             cases[i].model = rt_model_retain(m);
+            cases[i].resident_before = before;
+            cases[i].load = took;
+        }
     rt_model_release(m);
     return s;
 }
@@ -268,11 +289,15 @@ enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_ca
     if (s == RT_OK)
         s = load(o, RT_BATCHNORM_SEPARATE, cases, n, err);
     for (int i = 0; i < n && s == RT_OK; i++) {
-        s = make_inputs(o, &cases[i], err);
+        const uint64_t start = sv_now_ns();
+        s = rt_session_create(cases[i].model, cases[i].threads, &cases[i].session, err);
+        cases[i].load += seconds_since(start);
+        cases[i].resident_loaded = resident();
         if (s == RT_OK)
-            s = rt_session_create(cases[i].model, cases[i].threads, &cases[i].session, err);
+            s = make_inputs(o, &cases[i], err);
         if (s == RT_OK)
-            s = run_once(&cases[i], NULL, err);
+            s = run_once(&cases[i], &cases[i].first_run, err);
+        cases[i].resident_run = resident();
     }
     struct sv_progress progress;
     sv_progress_begin(&progress, "measuring");

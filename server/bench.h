@@ -22,8 +22,13 @@ struct sv_bench_case {
     int threads;
     enum rt_batchnorm_mode batchnorm;
 
+    double load;      /* what loading the model and making the session took */
+    double first_run; /* the first of all runs of its session */
     int n_runs;
     double min, median, p99;
+    /* Memory of the process that is resident: before anything is loaded, once the model is and has
+     * its session, and after its first run. Of what several cases loaded, the later ones have all. */
+    size_t resident_before, resident_loaded, resident_run;
     double *layer_seconds;  /* mean of each layer, rt_model_n_layers() of them, with profile */
     struct rt_model *model; /* one reference */
     /* The measurement's own. */

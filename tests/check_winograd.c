@@ -161,7 +161,8 @@ static float *convolve(struct subject *s, int m, int64_t samples, int threads)
     b.arena = rt_arena_create(0);
     struct rt_error err = { .text = "" };
     struct rt_winograd *state = NULL;
-    enum rt_status status = rt_winograd_prepare(&b, s->n, &s->conv, m, s->w, s->bias, &state, &err);
+    const struct rt_conv_weights w = { .w = s->w };
+    enum rt_status status = rt_winograd_prepare(&b, s->n, &s->conv, m, &w, s->bias, &state, &err);
     CHECK(status == RT_OK, "prepare: %s", err.text);
     const struct rt_shape xs = rt_shape_of(4, (int64_t[]){ samples, s->t.c, s->t.h, s->t.w });
     const struct rt_shape ys = rt_shape_of(4, (int64_t[]){ samples, s->t.maps, s->oh, s->ow });
@@ -381,11 +382,12 @@ static void timed_init(struct timed *t, const struct conv_case *layer, int64_t s
     t->build = (struct rt_build){ .g = t->s.g, .max_batch = (int)samples, .threads = 1 };
     t->build.arena = rt_arena_create(0);
     t->build.exact = true;
+    const struct rt_conv_weights w = { .w = t->s.w };
     t->state = NULL;
     if (m == 0)
         t->s.n->op->prepare(&t->build, t->s.n, NULL);
     else
-        rt_winograd_prepare(&t->build, t->s.n, &t->s.conv, m, t->s.w, t->s.bias, &t->state, NULL);
+        rt_winograd_prepare(&t->build, t->s.n, &t->s.conv, m, &w, t->s.bias, &t->state, NULL);
     t->scratch = rt_zalloc(t->s.n->scratch);
     t->best = 1e9;
 }

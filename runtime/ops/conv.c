@@ -47,6 +47,9 @@ static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
     if (!rt_conv_has_constants(g, n) || (is_padded(&c) && !all_zero(shift, c.channels)) ||
         (rt_conv_bias(n) < 0 && n->n_in > RT_CONV_B && rt_steps_read(n, RT_CONV_B)))
         return RT_E_UNSUPPORTED;
+    s = rt_conv_settle_weights(g, n, err);
+    if (s != RT_OK)
+        return s;
     int bias = rt_conv_bias(n);
     const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
     const struct rt_shape maps = rt_shape_of(1, &c.maps);
@@ -100,6 +103,8 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     if (s == NULL)
         return rt_fail_nomem(err, sizeof *s);
     enum rt_status status = rt_conv_init(&s->c, b->g, n, false, err);
+    if (status == RT_OK)
+        status = rt_conv_settle_weights(b->g, n, err);
     if (status != RT_OK)
         return status;
     const struct rt_value *x = rt_in(b->g, n, RT_CONV_X), *y = rt_out(b->g, n, 0);

@@ -42,6 +42,21 @@ enum rt_status rt_conv_set_bias(struct rt_graph *g, struct rt_node *n, int v, st
 /* True when weights and bias are float constants, so that they can be changed and packed. */
 bool rt_conv_has_constants(const struct rt_graph *g, const struct rt_node *n);
 
+/* A Conv's constant weights as they are to be packed: those of map m are w's times gain[m]. */
+struct rt_conv_weights {
+    const float *w;
+    const float *gain; /* NULL: all are 1 */
+};
+struct rt_conv_weights rt_conv_weights(const struct rt_graph *g, const struct rt_node *n);
+
+static inline float rt_conv_gain(const struct rt_conv_weights *w, int64_t map)
+{
+    return w->gain != NULL ? w->gain[map] : 1.0f;
+}
+
+/* For whoever wants the weights' elements: multiplies in what was put off. */
+enum rt_status rt_conv_settle_weights(struct rt_graph *g, struct rt_node *n, struct rt_error *err);
+
 /* rt_op.absorb_affine of both directions. */
 enum rt_status rt_conv_absorb_affine(struct rt_graph *g, struct rt_node *n, const struct rt_conv *c,
                                      bool transposed, const float *scale, const float *shift,

@@ -29,7 +29,7 @@ struct state {
     struct rt_depthwise_conv *depthwise;
     struct rt_grouped_conv *grouped;
     float *w, *bias;
-    const float *unpacked; /* the weights as they come, until they are packed */
+    struct rt_conv_weights unpacked; /* as they come, until they are packed */
     /* How rt_mac's sums run over the input: blocks of channels with their lanes; in a plain input
      * channels, with the taps of a row as lanes. */
     int64_t outer, kw, lanes, last_lanes;
@@ -137,35 +137,52 @@ static int64_t panels_at_once(const struct state *s, int64_t panel)
     return s->blocks - 2 * panel >= 2 * most ? most : 1;
 }
 
+/* Weights of a map that are transposed at a time. */
+#define PACK_FLOATS 256
+#define MAX_BLOCK 16
+
+/* Where weight q of a map, [channel][kh][kw], is in a panel of so many maps. */
+static int64_t packed_at(const struct state *s, int64_t q, int64_t maps)
+{
+    const int64_t taps = s->c.kernel[1] * s->c.kernel[2], block = rt_kernels()->block;
+    if (s->width == 1 || taps == 1)
+        return q * maps;
+    const int64_t ch = q / taps, o = ch / block;
+    const int64_t lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
+    return (o * block * taps + q % taps * lanes + ch % block) * maps;
+}
+
 /* [group][panel][outer][kh][kw][lane][block of the panel][b]; lanes past the last map are 0. */
 static void pack_panel(void *ctx, int64_t panel)
 {
     const struct state *s = ctx;
     const struct rt_conv *c = &s->c;
-    const int64_t kh = c->kernel[1], kw = c->kernel[2], block = rt_kernels()->block;
+    const struct rt_kernels *k = rt_kernels();
+    const int64_t block = k->block, row = c->group_channels * c->kernel[1] * c->kernel[2];
     const int64_t group = panel / s->panels, first = panel % s->panels * 2;
-    const int64_t maps = least(2, s->blocks - first) * block;
-    const bool plain = s->width == 1;
+    const int64_t blocks = least(2, s->blocks - first);
+    float turned[PACK_FLOATS * MAX_BLOCK], gain[MAX_BLOCK];
     float *to = s->w + (size_t)panel * s->panel_floats;
-    for (int64_t o = 0; o < s->outer; o++) {
-        int64_t lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
-        for (int64_t tap = 0; tap < kh * s->kw; tap++) {
-            for (int64_t lane = 0; lane < lanes; lane++) {
-                int64_t ch = plain ? o : o * block + lane;
-                int64_t k = plain ? tap * kw + lane : tap;
-                for (int64_t m = 0; m < maps; m++, to++) {
-                    int64_t map = group * c->group_maps + first * block + m;
-                    *to = 0.0f;
-                    if (first * block + m < c->group_maps)
-                        *to = s->unpacked[(map * c->group_channels + ch) * kh * kw + k];
-                }
-            }
+    for (int64_t b = 0; b < blocks; b++, to += block) {
+        const int64_t in_group = (first + b) * block, map = group * c->group_maps + in_group;
+        const int64_t maps = least(block, c->group_maps - in_group);
+        for (int64_t l = 0; l < block; l++)
+            gain[l] = l < maps ? rt_conv_gain(&s->unpacked, map + l) : 0.0f;
+        for (int64_t at = 0; at < row; at += PACK_FLOATS) {
+            const int64_t count = least(PACK_FLOATS, row - at);
+            k->to_blocked(turned, s->unpacked.w + map * row + at, (size_t)count, (size_t)row,
+                          (int)maps);
+            k->affine_block(turned, turned, (size_t)count, gain, NULL);
+            for (int64_t q = 0; q < count; q++)
+                memcpy(to + packed_at(s, at + q, blocks * block), turned + q * block,
+                       (size_t)block * sizeof *to);
         }
     }
 }
 
 static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struct state *s,
-                                    const float *w, bool plain, struct rt_error *err)
+                                    const struct rt_conv_weights *w, bool plain,
+                                    struct rt_error *err)
 {
     const struct rt_conv *c = &s->c;
     const int64_t block = rt_kernels()->block;
@@ -201,7 +218,7 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
     if (s->w == NULL)
         return rt_fail_nomem(err, floats * sizeof *s->w);
-    s->unpacked = w;
+    s->unpacked = *w;
     n->weight_bytes = floats * sizeof *s->w;
     char *algorithm = rt_arena_alloc(b->arena, 32);
     if (algorithm == NULL)
@@ -237,20 +254,20 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         return status;
     n->flops = rt_conv_flops(&s->c, b->g, n, false);
     int bias = rt_conv_bias(n);
-    const float *w = rt_in(b->g, n, RT_CONV_W)->data;
+    const struct rt_conv_weights w = rt_conv_weights(b->g, n);
     bool plain = rt_in(b->g, n, RT_CONV_X)->layout == RT_PLAIN;
     status = prepare_bias(b, s, bias >= 0 ? rt_in(b->g, n, bias)->data : NULL, err);
     if (status != RT_OK)
         return status;
     const int tile = plain || b->exact ? 0 : rt_winograd_tile(&s->c);
     if (tile > 0)
-        status = rt_winograd_prepare(b, n, &s->c, tile, w, s->bias, &s->winograd, err);
+        status = rt_winograd_prepare(b, n, &s->c, tile, &w, s->bias, &s->winograd, err);
     else if (rt_conv_is_depthwise(&s->c))
-        status = rt_depthwise_prepare(b, n, &s->c, w, s->bias, &s->depthwise, err);
+        status = rt_depthwise_prepare(b, n, &s->c, &w, s->bias, &s->depthwise, err);
     else if (rt_conv_is_grouped(&s->c))
-        status = rt_grouped_prepare(b, n, &s->c, w, s->bias, &s->grouped, err);
+        status = rt_grouped_prepare(b, n, &s->c, &w, s->bias, &s->grouped, err);
     else
-        status = prepare_dense(b, n, s, w, plain, err);
+        status = prepare_dense(b, n, s, &w, plain, err);
     if (status != RT_OK)
         return status;
     n->state = s;

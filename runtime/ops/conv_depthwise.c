@@ -66,7 +66,7 @@ static void choose_copy(struct rt_depthwise_conv *s, int64_t block)
 }
 
 enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
-                                    const float *w, const float *bias,
+                                    const struct rt_conv_weights *w, const float *bias,
                                     struct rt_depthwise_conv **out, struct rt_error *err)
 {
     const int64_t block = rt_kernels()->block, taps = rt_conv_taps(c);
@@ -82,7 +82,8 @@ enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const
         return rt_fail_nomem(err, floats * sizeof *s->w);
     for (int64_t m = 0; m < c->maps; m++)
         for (int64_t k = 0; k < taps; k++)
-            s->w[(m / block * taps + k) * block + m % block] = w[m * taps + k];
+            s->w[(m / block * taps + k) * block + m % block] =
+                w->w[m * taps + k] * rt_conv_gain(w, m);
     choose_copy(s, block);
     s->strip_rows = STRIP_FLOATS / (c->out[2] * block);
     if (s->strip_rows < 1)

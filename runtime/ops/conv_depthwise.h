@@ -12,7 +12,7 @@ bool rt_conv_is_depthwise(const struct rt_conv *c);
  * float a map, filled up to whole blocks; kept. *out is written on RT_OK only and lives in
  * b->arena. */
 enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
-                                    const float *w, const float *bias,
+                                    const struct rt_conv_weights *w, const float *bias,
                                     struct rt_depthwise_conv **out, struct rt_error *err);
 
 /* rt_op.run of a node so prepared. */

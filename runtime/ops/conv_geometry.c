@@ -275,6 +275,65 @@ void rt_conv_valid(const struct rt_conv *c, int axis, int64_t k, int64_t *begin,
     *begin = lo < *end ? lo : *end;
 }
 
+struct rt_conv_weights rt_conv_weights(const struct rt_graph *g, const struct rt_node *n)
+{
+    const struct rt_value *v = rt_in_const(g, n, RT_CONV_W);
+    return (struct rt_conv_weights){ v->gain != NULL ? v->unscaled : v->data, v->gain };
+}
+
+enum rt_status rt_conv_settle_weights(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
+{
+    if (rt_in_const(g, n, RT_CONV_W)->gain == NULL)
+        return RT_OK;
+    const struct rt_conv_weights from = rt_conv_weights(g, n);
+    const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
+    float *data;
+    int w = rt_graph_add_floats(g, &shape, &data);
+    if (w < 0)
+        return rt_graph_nomem(g, err);
+    const int64_t row = rt_shape_range(&shape, 1, shape.rank);
+    for (int64_t i = 0; i < shape.dim[0] * row; i++)
+        data[i] = from.w[i] * from.gain[i / row];
+    n->in[RT_CONV_W] = w;
+    return RT_OK;
+}
+
+/* Weights whose rows on axis 0 are the node's times scale. They are not touched: a copy of all that
+ * a file holds would take longer to make than to pack. */
+static int put_off(struct rt_graph *g, const struct rt_node *n, const float *scale)
+{
+    const struct rt_conv_weights from = rt_conv_weights(g, n);
+    const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
+    const int64_t maps = shape.dim[0];
+    float *gain = rt_graph_alloc_bulk(g, (size_t)maps, sizeof *gain);
+    int w = gain != NULL ? rt_graph_add_typed(g, RT_FLOAT, &shape) : -1;
+    if (w < 0)
+        return -1;
+    for (int64_t m = 0; m < maps; m++)
+        gain[m] = rt_conv_gain(&from, m) * scale[m];
+    g->value[w].constant = true;
+    g->value[w].unscaled = from.w;
+    g->value[w].gain = gain;
+    return w;
+}
+
+/* A transposed convolution's weights, [channels][maps of a group][taps], times scale. */
+static int scale_transposed(struct rt_graph *g, const struct rt_node *n, const struct rt_conv *c,
+                            const float *scale)
+{
+    const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
+    const int64_t taps = rt_conv_taps(c), columns = shape.dim[1];
+    float *to;
+    int w = rt_graph_add_floats(g, &shape, &to);
+    const float *from = rt_in_const(g, n, RT_CONV_W)->data;
+    for (int64_t r = 0; w >= 0 && r < shape.dim[0]; r++)
+        for (int64_t i = 0; i < columns * taps; i++)
+            to[r * columns * taps + i] =
+                from[r * columns * taps + i] *
+                scale[r / c->group_channels * c->group_maps + i / taps];
+    return w;
+}
+
 enum rt_status rt_conv_absorb_affine(struct rt_graph *g, struct rt_node *n, const struct rt_conv *c,
                                      bool transposed, const float *scale, const float *shift,
                                      struct rt_error *err)
@@ -282,25 +341,13 @@ enum rt_status rt_conv_absorb_affine(struct rt_graph *g, struct rt_node *n, cons
     if (n->n_steps > 0 || !rt_conv_has_constants(g, n))
         return RT_E_UNSUPPORTED;
     int bias = rt_conv_bias(n);
-    const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
     const struct rt_shape maps = rt_shape_of(1, &c->maps);
-    float *new_w, *new_b;
-    int w = rt_graph_add_floats(g, &shape, &new_w), b = rt_graph_add_floats(g, &maps, &new_b);
+    float *new_b;
+    int w = transposed ? scale_transposed(g, n, c, scale) : put_off(g, n, scale);
+    int b = rt_graph_add_floats(g, &maps, &new_b);
     if (w < 0 || b < 0)
         return rt_graph_nomem(g, err);
-    const float *old_w = rt_in_const(g, n, RT_CONV_W)->data;
     const float *old_b = bias >= 0 ? rt_in_const(g, n, bias)->data : NULL;
-    int64_t taps = rt_conv_taps(c), rows = shape.dim[0], columns = shape.dim[1];
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t group = transposed ? r / c->group_channels : 0;
-        for (int64_t k = 0; k < columns; k++) {
-            float by = scale[transposed ? group * c->group_maps + k : r];
-            for (int64_t t = 0; t < taps; t++) {
-                int64_t at = (r * columns + k) * taps + t;
-                new_w[at] = old_w[at] * by;
-            }
-        }
-    }
     for (int64_t m = 0; m < c->maps; m++)
         new_b[m] = (float)((old_b != NULL ? (double)old_b[m] : 0.0) * scale[m] + shift[m]);
     enum rt_status s = rt_conv_set_bias(g, n, b, err);

@@ -61,7 +61,7 @@ static int64_t padded_width(const struct rt_conv *c)
     return (c->out[2] - 1) * c->stride[2] + rt_conv_extent(c, 2);
 }
 
-static void pack(struct rt_grouped_conv *s, const float *w, int64_t block)
+static void pack(struct rt_grouped_conv *s, const struct rt_conv_weights *w, int64_t block)
 {
     const struct rt_conv *c = &s->c;
     const int64_t kh = c->kernel[1], kw = c->kernel[2], channels = c->group_channels;
@@ -74,14 +74,14 @@ static void pack(struct rt_grouped_conv *s, const float *w, int64_t block)
             for (int64_t i = 0; i < kh && m < c->maps; i++)
                 for (int64_t j = 0; j < kw; j++)
                     s->w[(((k * kh + i) * channels + ch) * kw + j) * block + l] =
-                        w[((m * channels + ch) * kh + i) * kw + j];
+                        w->w[((m * channels + ch) * kh + i) * kw + j] * rt_conv_gain(w, m);
         }
     }
 }
 
 enum rt_status rt_grouped_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
-                                  const float *w, const float *bias, struct rt_grouped_conv **out,
-                                  struct rt_error *err)
+                                  const struct rt_conv_weights *w, const float *bias,
+                                  struct rt_grouped_conv **out, struct rt_error *err)
 {
     const int64_t block = rt_kernels()->block;
     struct rt_grouped_conv *s = rt_arena_alloc(b->arena, sizeof *s);

@@ -13,8 +13,8 @@ bool rt_conv_is_grouped(const struct rt_conv *c);
  * n->algorithm. bias: a float a map, filled up to whole blocks; kept. *out is written on RT_OK only
  * and lives in b->arena. */
 enum rt_status rt_grouped_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
-                                  const float *w, const float *bias, struct rt_grouped_conv **out,
-                                  struct rt_error *err);
+                                  const struct rt_conv_weights *w, const float *bias,
+                                  struct rt_grouped_conv **out, struct rt_error *err);
 
 /* rt_op.run of a node so prepared. */
 void rt_grouped_run(const struct rt_call *call, const struct rt_grouped_conv *s,

@@ -36,7 +36,8 @@ struct rt_winograd {
     int64_t blocks, panels;    /* of output channels */
     int64_t tiles;             /* that a worker has room for */
     int64_t group;             /* panels that are done at once with so many tiles */
-    const float *bias, *w;     /* w: the weights as they come, until they are packed */
+    const float *bias;
+    struct rt_conv_weights w;  /* as they come, until they are packed */
     float *u;
     size_t u_panel;            /* floats of a panel of two blocks */
     size_t v_floats, z_floats; /* of a worker */
@@ -120,25 +121,41 @@ int rt_winograd_tile(const struct rt_conv *c)
     return best;
 }
 
+/* Channels that are transformed at a time: what is written then are stretches, not single vectors
+ * that lie so far apart that they share a few sets of a cache. */
+#define PACK_CHANNELS 8
+
 static void pack_panel(void *ctx, int64_t panel)
 {
     const struct rt_winograd *s = ctx;
     const struct rt_kernels *k = rt_kernels();
     const int64_t block = k->block, blocks = least(2, s->blocks - 2 * panel);
-    float taps[9 * MAX_BLOCK], *u = s->u + (size_t)panel * s->u_panel;
+    const int64_t row = s->c.channels * 9;
+    float taps[9 * MAX_BLOCK], gain[MAX_BLOCK];
+    float room[36 * PACK_CHANNELS * 2 * MAX_BLOCK];
     const size_t step = (size_t)(s->c.channels * 2 * block); /* also where a panel has one block */
-    for (int64_t i = 0; i < s->c.channels * blocks; i++, u += block) {
-        const int64_t ch = i / blocks, map = (2 * panel + i % blocks) * block;
-        for (int64_t l = 0; l < block; l++)
-            for (int64_t tap = 0; tap < 9; tap++)
-                taps[tap * block + l] =
-                    map + l < s->c.maps ? s->w[((map + l) * s->c.channels + ch) * 9 + tap] : 0.0f;
-        k->winograd_weights(u, step, taps, s->m);
+    for (int64_t first = 0; first < s->c.channels; first += PACK_CHANNELS) {
+        const int64_t channels = least(PACK_CHANNELS, s->c.channels - first);
+        const size_t stretch = (size_t)(channels * blocks * block);
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t map = (2 * panel + b) * block, maps = least(block, s->c.maps - map);
+            for (int64_t l = 0; l < block; l++)
+                gain[l] = l < maps ? rt_conv_gain(&s->w, map + l) : 0.0f;
+            for (int64_t ch = 0; ch < channels; ch++) {
+                k->to_blocked(taps, s->w.w + map * row + (first + ch) * 9, 9, (size_t)row,
+                              (int)maps);
+                k->affine_block(taps, taps, 9, gain, NULL);
+                k->winograd_weights(room + (ch * blocks + b) * block, stretch, taps, s->m);
+            }
+        }
+        float *u = s->u + (size_t)panel * s->u_panel + first * blocks * block;
+        for (int64_t e = 0; e < s->elements; e++)
+            memcpy(u + (size_t)e * step, room + (size_t)e * stretch, stretch * sizeof *u);
     }
 }
 
 enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
-                                   int m, const float *w, const float *bias,
+                                   int m, const struct rt_conv_weights *w, const float *bias,
                                    struct rt_winograd **out, struct rt_error *err)
 {
     const int64_t block = rt_kernels()->block;
@@ -171,7 +188,7 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     s->u = rt_arena_array(b->arena, floats, sizeof *s->u);
     if (s->u == NULL)
         return rt_fail_nomem(err, floats * sizeof *s->u);
-    s->w = w;
+    s->w = *w;
     n->weight_bytes = floats * sizeof *s->u;
     snprintf(algorithm, 32, "winograd F(%dx%d)", m, m);
     n->algorithm = algorithm;

@@ -18,7 +18,7 @@ int rt_winograd_tile(const struct rt_conv *c);
  * n->algorithm. bias: a float a map, filled up to whole blocks; kept. *out is written on RT_OK only
  * and lives in b->arena. */
 enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
-                                   int m, const float *w, const float *bias,
+                                   int m, const struct rt_conv_weights *w, const float *bias,
                                    struct rt_winograd **out, struct rt_error *err);
 
 /* rt_op.run of a node so prepared. */

@@ -140,13 +140,9 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
             n->in[C] = -1;
     }
     if (right->constant) {
-        size_t floats = rt_gemm_packed(p.k, p.n);
-        float *packed = rt_arena_array(b->arena, floats, sizeof *packed);
-        if (packed == NULL)
-            return rt_fail_nomem(err, floats * sizeof *packed);
-        rt_gemm_pack(packed, &p, right->data, at.alpha);
-        g->packed = packed;
-        n->weight_bytes = floats * sizeof *packed;
+        enum rt_status s = rt_gemm_keep_right(b, n, g, &p, err);
+        if (s != RT_OK)
+            return s;
     } else {
         rt_set_scratch(b, n, rt_gemm_scratch(product_of(n, &most[0], &most[1]).k));
     }
@@ -176,7 +172,7 @@ static void start(const struct rt_call *c, float *out, int64_t at, int64_t len)
 static void run(const struct rt_call *c, const struct rt_worker *w)
 {
     const struct rt_gemm *g = c->node->state;
-    struct rt_product p = product_of(c->node, &c->in[A].shape, &c->in[B].shape);
+    struct rt_product p = product_of(c->node, &c->in[A].shape, rt_gemm_right(c));
     if (g != NULL) {
         rt_gemm_run(c, w, g, &p, start);
         return;

@@ -37,17 +37,31 @@ struct rt_product rt_matmul_product(const struct rt_shape *left, const struct rt
 
 /* The float path's share of a node's state. */
 struct rt_gemm {
-    const float *packed;  /* right, when it is constant: rt_gemm_packed() floats for each batch */
+    float *packed;        /* right, when it is constant: rt_gemm_packed() floats for each batch */
     const float *columns; /* what sums start from, a number a column, filled up to whole panels;
                              NULL: from what start_rows() put into the output */
-    float alpha;          /* of a right that is packed at run time */
+    float alpha;          /* of right, if it is packed at run time or later */
+    /* Of a right that is packed: its shape, as the node gives it back, and what it is packed from. */
+    struct rt_shape right;
+    struct rt_product packing;
+    const float *unpacked;
 };
+
+/* What run() gets for right: the one that was packed has only its shape. */
+static inline const struct rt_shape *rt_gemm_right(const struct rt_call *c)
+{
+    const struct rt_gemm *g = c->node->state;
+    return g != NULL && g->packed != NULL ? &g->right : &c->in[1].shape;
+}
 
 /* Floats that a right matrix of k rows and n columns takes packed. */
 size_t rt_gemm_packed(int64_t k, int64_t n);
-/* Packs one right matrix, times alpha, into to. */
-void rt_gemm_pack(float *to, const struct rt_product *p, const float *right, float alpha);
-/* The same for one panel (of two vectors of columns); to is where that panel starts. */
+/* Takes the node's constant right, in[1], for good: *p are the sizes of a run of one sample, g->alpha
+ * is set. g has to last until weights are packed. */
+enum rt_status rt_gemm_keep_right(struct rt_build *b, struct rt_node *n, struct rt_gemm *g,
+                                  const struct rt_product *p, struct rt_error *err);
+/* Packs a panel (of two vectors of columns) of one right matrix, times alpha; to is where that panel
+ * starts. */
 void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
                         float alpha);
 /* A number a column filled up with zeros, in arena; columns NULL: all zero. Times by. NULL: no

@@ -37,6 +37,25 @@ size_t rt_gemm_packed(int64_t k, int64_t n)
     return (size_t)(ceil_div(n, panel_columns()) * panel_columns() * k);
 }
 
+/* k that are transposed at a time. */
+#define PACK_K 256
+
+/* The columns of one vector, each a stretch of memory, times alpha. */
+static void pack_turned(float *to, const struct rt_product *p, const float *right, int64_t columns,
+                        int64_t pitch, float alpha)
+{
+    const struct rt_kernels *kernels = rt_kernels();
+    const int64_t block = kernels->block;
+    float turned[PACK_K * MAX_PANEL / 2];
+    for (int64_t k = 0; k < p->k; k += PACK_K) {
+        const int64_t count = least(PACK_K, p->k - k);
+        kernels->to_blocked(turned, right + k, (size_t)count, (size_t)p->right_n, (int)columns);
+        for (int64_t i = 0; i < count; i++, to += pitch)
+            for (int64_t l = 0; l < block; l++)
+                to[l] = alpha * turned[i * block + l];
+    }
+}
+
 /* [k][blocks of the panel][b]; columns that do not exist are 0. */
 void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
                         float alpha)
@@ -44,20 +63,47 @@ void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *righ
     const int64_t block = rt_kernels()->block, first = panel * 2 * block;
     const int64_t columns = p->n - first > block ? 2 * block : block;
     const int64_t real = least(columns, p->n - first);
+    right += first * p->right_n;
+    if (p->right_k == 1) {
+        for (int64_t c = 0; c < real; c += block)
+            pack_turned(to + c, p, right + c * p->right_n, least(block, real - c), columns, alpha);
+        return;
+    }
     for (int64_t k = 0; k < p->k; k++, to += columns) {
-        const float *from = right + k * p->right_k + first * p->right_n;
+        const float *from = right + k * p->right_k;
         for (int64_t i = 0; i < real; i++)
-            to[i] = alpha * from[i * p->right_n];
+            to[i] = alpha * from[i];
         for (int64_t i = real; i < columns; i++)
             to[i] = 0.0f;
     }
 }
 
-void rt_gemm_pack(float *to, const struct rt_product *p, const float *right, float alpha)
+static void pack_later(void *ctx, int64_t piece)
 {
+    const struct rt_gemm *g = ctx;
+    const struct rt_product *p = &g->packing;
     const int64_t panels = ceil_div(p->n, panel_columns());
-    for (int64_t panel = 0; panel < panels; panel++)
-        rt_gemm_pack_panel(to + panel * panel_columns() * p->k, p, right, panel, alpha);
+    const int64_t matrix = piece / panels, panel = piece % panels;
+    float *to = g->packed + (size_t)matrix * rt_gemm_packed(p->k, p->n);
+    rt_gemm_pack_panel(to + panel * panel_columns() * p->k, p, g->unpacked + matrix * p->k * p->n,
+                       panel, g->alpha);
+}
+
+enum rt_status rt_gemm_keep_right(struct rt_build *b, struct rt_node *n, struct rt_gemm *g,
+                                  const struct rt_product *p, struct rt_error *err)
+{
+    const struct rt_value *right = &b->g->value[n->in[1]];
+    const int64_t matrices = rt_shape_range(&right->shape, 0, right->shape.rank - 2);
+    const size_t floats = (size_t)matrices * rt_gemm_packed(p->k, p->n);
+    g->packed = rt_arena_array(b->arena, floats, sizeof *g->packed);
+    if (g->packed == NULL)
+        return rt_fail_nomem(err, floats * sizeof *g->packed);
+    g->packing = *p;
+    g->unpacked = right->data;
+    g->right = right->shape;
+    n->weight_bytes = floats * sizeof *g->packed;
+    n->in[1] = -1;
+    return rt_build_pack(b, pack_later, g, matrices * ceil_div(p->n, panel_columns()), err);
 }
 
 float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by)

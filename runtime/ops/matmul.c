@@ -111,16 +111,9 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     if (g->columns == NULL)
         return rt_fail_nomem(err, (size_t)p.n * sizeof *g->columns);
     if (right->constant) {
-        const size_t each = rt_gemm_packed(p.k, p.n);
-        const int64_t matrices = rt_shape_range(&wide, 0, wide.rank - 2);
-        float *packed = rt_arena_array(b->arena, (size_t)matrices * each, sizeof *packed);
-        if (packed == NULL)
-            return rt_fail_nomem(err, (size_t)matrices * each * sizeof *packed);
-        for (int64_t i = 0; i < matrices; i++)
-            rt_gemm_pack(packed + (size_t)i * each, &p, (const float *)right->data + i * p.k * p.n,
-                         1.0f);
-        g->packed = packed;
-        n->weight_bytes = (size_t)matrices * each * sizeof *packed;
+        enum rt_status s = rt_gemm_keep_right(b, n, g, &p, err);
+        if (s != RT_OK)
+            return s;
     } else {
         rt_set_scratch(b, n, rt_gemm_scratch(most.dim[most.rank - 1]));
     }
@@ -131,7 +124,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
 static void run(const struct rt_call *c, const struct rt_worker *w)
 {
     const struct rt_product p =
-        rt_matmul_product(&c->in[A].shape, &c->in[B].shape, &c->out[0].shape);
+        rt_matmul_product(&c->in[A].shape, rt_gemm_right(c), &c->out[0].shape);
     if (c->node->state != NULL)
         rt_gemm_run(c, w, c->node->state, &p, NULL);
     else
