@@ -55,9 +55,9 @@ static int64_t draw_number(int64_t old)
     };
     switch (draw(4)) {
     case 0:
-        return old + 1;
+        return (int64_t)((uint64_t)old + 1);
     case 1:
-        return old - 1;
+        return (int64_t)((uint64_t)old - 1);
     default: /* the first ones more often: most numbers of a model are small */
         return telling[draw(draw(3) == 0 ? sizeof telling / sizeof telling[0] : 9)];
     }
