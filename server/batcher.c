@@ -307,6 +307,7 @@ static void *execute(void *arg)
 {
     struct executor *ex = arg;
     struct sv_batcher *b = ex->batcher;
+    pthread_setname_np(pthread_self(), "convd-run");
     pthread_mutex_lock(&b->lock);
     for (;;) {
         drop_expired(b);
@@ -350,7 +351,6 @@ static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_option
         int e = pthread_create(&ex->thread, NULL, execute, ex);
         if (e != 0)
             return rt_fail(err, RT_E_IO, "cannot start a thread: %s", strerror(e));
-        pthread_setname_np(ex->thread, "convd-run");
     }
     return RT_OK;
 }

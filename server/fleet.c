@@ -18,6 +18,7 @@ struct sv_fleet {
 static void *bury(void *arg)
 {
     struct sv_fleet *f = arg;
+    pthread_setname_np(pthread_self(), "convd-models");
     pthread_mutex_lock(&f->lock);
     for (;;) {
         struct sv_model *m = f->retired;
@@ -50,7 +51,6 @@ enum rt_status sv_fleet_create(struct sv_fleet **out, struct rt_error *err)
         rt_free(f);
         return rt_fail(err, RT_E_IO, "cannot start a thread: %s", strerror(e));
     }
-    pthread_setname_np(f->thread, "convd-models");
     *out = f;
     return RT_OK;
 }

@@ -106,6 +106,7 @@ static bool wait_for_change(const struct sv_folder_watch *w, int fd)
 static void *run(void *arg)
 {
     const struct sv_folder_watch *w = arg;
+    pthread_setname_np(pthread_self(), "convd-watch");
     bool told = false;
     for (;;) {
         /* Before looking, so that no change falls between. */
@@ -145,7 +146,6 @@ enum rt_status sv_folder_watch_start(struct sv_registry *r, const char *const *p
         rt_free(w);
         return rt_fail(err, RT_E_IO, "model folders cannot be watched: %s", strerror(e));
     }
-    pthread_setname_np(w->thread, "convd-watch");
     *out = w;
     return RT_OK;
 }

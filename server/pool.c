@@ -22,6 +22,7 @@ struct sv_pool {
 static void *work(void *arg)
 {
     struct sv_pool *p = arg;
+    pthread_setname_np(pthread_self(), "convd-pool");
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (p->head == NULL && !p->stopping)
@@ -61,7 +62,6 @@ enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_cores *cor
             sv_pool_destroy(p);
             return rt_fail(err, RT_E_IO, "cannot start a thread: %s", strerror(e));
         }
-        pthread_setname_np(p->thread[p->n_threads], "convd-pool");
     }
     *out = p;
     return RT_OK;

@@ -19,6 +19,7 @@
 #include "server/log.h"
 #include "server/progress.h"
 #include "server/routes.h"
+#include "server/sandbox.h"
 #include "server/serve_settings.h"
 
 /* Loads and unloads that may wait for one another. */
@@ -43,7 +44,7 @@ static bool bundled_model(char out[PATH_MAX])
     return sv_is_folder("models/fashion") && strcpy(out, "models/fashion") != NULL;
 }
 
-/* The paths to serve: arguments and --models. */
+/* The paths to serve: arguments and --models; there is room for one more. */
 struct paths {
     int n;
     const char **item;
@@ -53,7 +54,7 @@ static enum rt_status collect_paths(const struct sv_serve_settings *set,
                                     const struct sv_arguments *args, struct paths *out,
                                     struct rt_error *err)
 {
-    size_t n = (size_t)args->n + (size_t)set->models.n;
+    size_t n = (size_t)args->n + (size_t)set->models.n + 1;
     out->item = rt_alloc_array(n, sizeof *out->item);
     if (out->item == NULL)
         return rt_fail_nomem(err, n * sizeof *out->item);
@@ -82,11 +83,8 @@ static enum rt_status load_models(struct sv_registry *r, const struct paths *pat
     enum rt_status s = RT_OK;
     for (int i = 0; i < paths->n && s == RT_OK; i++)
         s = sv_registry_add(r, paths->item[i], err);
-    char bundled[PATH_MAX];
     if (paths->n == 0)
-        s = bundled_model(bundled)
-                ? sv_registry_add(r, bundled, err)
-                : rt_fail(err, RT_E_NOT_FOUND, "which model? Try '" SV_NAME " serve model.onnx'");
+        s = rt_fail(err, RT_E_NOT_FOUND, "which model? Try '" SV_NAME " serve model.onnx'");
     struct sv_model *any = NULL;
     if (s != RT_OK)
         return s;
@@ -166,6 +164,7 @@ static int stop(struct sv_app *app, struct sv_http *http, const sigset_t *signal
 struct server {
     const struct sv_serve_settings *set;
     struct paths paths;
+    char bundled[PATH_MAX];
     struct sv_app app;
     struct sv_cores *cores;
     struct sv_tls *tls;
@@ -234,6 +233,7 @@ static enum rt_status serve(struct server *s, int *status, struct rt_error *err)
     if (e != RT_OK)
         return e;
     s->app.http = http;
+    sv_sandbox_seal();
     atomic_store(&s->app.ready, true);
     sv_banner_address(s->app.registry, s->tls != NULL ? "https" : "http", host, sv_http_port(http),
                       set->log_format == SV_LOG_TEXT && set->log_level <= SV_LOG_INFO);
@@ -299,6 +299,21 @@ static enum rt_status open_files(struct server *s, struct rt_error *err)
     return e;
 }
 
+/* Before there is a second thread, as each would have to be confined on its own. */
+static enum rt_status enter_sandbox(const struct server *s, struct rt_error *err)
+{
+    const struct sv_serve_settings *set = s->set;
+    const char *const reread[] = { set->tls_cert, set->tls_key, set->api_keys, set->control_keys };
+    const struct sv_sandbox_files files = {
+        .model = s->paths.item,
+        .n_models = (size_t)s->paths.n,
+        .reread = reread,
+        .n_reread = sizeof reread / sizeof reread[0],
+        .log = set->access_log,
+    };
+    return set->sandbox == SV_SANDBOX_ON ? sv_sandbox_enter(&files, err) : RT_OK;
+}
+
 static enum rt_status start(struct server *s, struct rt_error *err)
 {
     const struct sv_serve_settings *set = s->set;
@@ -358,6 +373,10 @@ static enum rt_status run(const struct sv_serve_settings *set, const struct sv_a
     enum rt_status e = collect_paths(set, args, &s.paths, err);
     if (e == RT_OK)
         e = open_files(&s, err);
+    if (e == RT_OK && s.paths.n == 0 && bundled_model(s.bundled))
+        s.paths.item[s.paths.n++] = s.bundled;
+    if (e == RT_OK)
+        e = enter_sandbox(&s, err);
     if (e == RT_OK)
         e = check_address(set, err);
     if (e == RT_OK)

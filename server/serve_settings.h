@@ -5,6 +5,8 @@
 
 #include "server/options.h"
 
+enum sv_sandbox { SV_SANDBOX_ON, SV_SANDBOX_OFF };
+
 /* Strings are NULL where nothing is set. Times are in seconds. */
 struct sv_serve_settings {
     const char *config;
@@ -37,6 +39,7 @@ struct sv_serve_settings {
     int idle_timeout;
     double drain_timeout;
     bool exact;
+    int sandbox; /* enum sv_sandbox */
     int log_level;
     int log_format;
 };
