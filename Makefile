@@ -88,6 +88,9 @@ ifeq ($(ARCH),x86_64)
 $(B)/runtime/kernels/avx2.o:   CFLAGS.file := -mavx2 -mfma -mf16c
 $(B)/runtime/kernels/avx512.o: CFLAGS.file := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
                                               -mprefer-vector-width=512
+$(B)/runtime/kernels/integer_avx2.o:   CFLAGS.file := -mavx2 -mfma
+$(B)/runtime/kernels/integer_avx512.o: CFLAGS.file := -mavx512f -mavx512bw -mavx512dq -mavx512vl \
+                                              -mavx512vnni -mfma -mprefer-vector-width=512
 endif
 $(B)/runtime/kernels/%.o: CFLAGS.release := -O3 -DNDEBUG -fopenmp
 # Loops that any data goes through alike have nothing to be found by coverage.

@@ -474,8 +474,8 @@ static void say_value(struct text *t, const struct rt_graph *g, int v)
         say(t, "%s", g->value[v].name);
     else
         say(t, "%%%d", v);
-    if (v >= 0 && g->value[v].layout == RT_BLOCKED)
-        say(t, "'");
+    if (v >= 0 && g->value[v].layout != RT_PLAIN)
+        say(t, g->value[v].layout == RT_BLOCKED ? "'" : "\"");
 }
 
 static void say_shape(struct text *t, const struct rt_shape *s)

@@ -39,6 +39,7 @@ int rt_shape_batch_axis(const struct rt_shape *s);
 enum rt_layout {
     RT_PLAIN,   /* dense row-major, as ONNX has it */
     RT_BLOCKED, /* [N][ceil(C / b)][H][W][b], b = rt_kernels()->block; lanes past C hold anything */
+    RT_PIXELS,  /* bytes, [N][H][W][C], C rounded up as in ops/pixels.h; the rest holds anything */
 };
 
 struct rt_value {

@@ -4,6 +4,7 @@
 #include "runtime/plan.h"
 
 #include "runtime/ops/op.h"
+#include "runtime/ops/pixels.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@ bool rt_value_bytes(const struct rt_value *v, int64_t n, size_t *bytes)
     if (v->layout == RT_BLOCKED) {
         int64_t b = rt_kernels()->block;
         s.dim[1] = (s.dim[1] + b - 1) / b * b;
+    } else if (v->layout == RT_PIXELS) {
+        s.dim[1] = rt_pixel_bytes(s.dim[1]);
     }
     return rt_shape_bytes(&s, v->dtype, bytes);
 }

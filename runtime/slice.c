@@ -19,12 +19,12 @@ static bool has_samples(const struct rt_graph *g, int v)
     return s->rank > 0 && s->dim[0] == RT_BATCH;
 }
 
-/* Nodes in the blocked layout keep samples apart, others where they say so; and scratch has to be
+/* Nodes in layouts of our own keep samples apart, others where they say so; and scratch has to be
  * cut up too. */
 static bool keeps_samples_apart(const struct rt_graph *g, const struct rt_node *n)
 {
     if (n->out[0] < 0 || (n->scratch > 0 && n->scratch_each == 0) ||
-        (g->value[n->out[0]].layout != RT_BLOCKED &&
+        (g->value[n->out[0]].layout == RT_PLAIN &&
          (n->op->traits & (RT_OP_SAMPLES | RT_OP_VIEW)) == 0))
         return false;
     for (int k = 0; k < n->n_out; k++)

@@ -1,4 +1,5 @@
 /* Which levels this CPU and its operating system can run, and which one is used. */
+#include "runtime/kernels/integer.h"
 #include "runtime/kernels/kernels.h"
 
 #include <stdatomic.h>
@@ -51,4 +52,29 @@ const struct rt_kernels *rt_kernels(void)
 void rt_kernels_use(const struct rt_kernels *k)
 {
     atomic_store_explicit(&chosen, k, memory_order_relaxed);
+}
+
+const struct rt_integer_kernels *rt_integer_kernels_at(int i)
+{
+    int n = 0;
+    if (n++ == i)
+        return &rt_integer_scalar;
+#if defined(__x86_64__)
+    if (rt_kernels_at(1) != NULL && n++ == i)
+        return &rt_integer_avx2;
+    if (rt_kernels_at(2) != NULL && __builtin_cpu_supports("avx512vnni") && n++ == i)
+        return &rt_integer_avx512;
+#endif
+    return NULL;
+}
+
+/* The best that is of no higher level than the kernels in use. */
+const struct rt_integer_kernels *rt_integer_kernels(void)
+{
+    const struct rt_kernels *k = rt_kernels();
+    const struct rt_integer_kernels *best = rt_integer_kernels_at(0);
+    for (int i = 1; rt_kernels_at(i - 1) != NULL && rt_kernels_at(i - 1) != k; i++)
+        if (rt_integer_kernels_at(i) != NULL)
+            best = rt_integer_kernels_at(i);
+    return best;
 }

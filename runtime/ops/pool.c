@@ -152,7 +152,7 @@ static int64_t steps_below(int64_t begin, int64_t step, int64_t end)
     return begin < end ? (end - begin + step - 1) / step : 0;
 }
 
-static struct rt_taps taps_at(const struct rt_pool *p, int axis, int64_t o)
+struct rt_taps rt_pool_taps(const struct rt_pool *p, int axis, int64_t o)
 {
     const int64_t step = p->dilation[axis];
     const int64_t start = o * p->stride[axis] - p->pad[axis];
@@ -173,7 +173,7 @@ static bool has_empty_window(const struct rt_pool *p)
 {
     for (int i = 0; i < 3; i++)
         for (int64_t o = 0; o < p->out[i]; o++)
-            if (taps_at(p, i, o).taps == 0)
+            if (rt_pool_taps(p, i, o).taps == 0)
                 return true;
     return false;
 }
@@ -238,7 +238,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         if (taps == NULL)
             return rt_graph_nomem(b->g, err);
         for (int64_t o = 0; o < p->out[i]; o++)
-            taps[o] = taps_at(p, i, o);
+            taps[o] = rt_pool_taps(p, i, o);
         p->taps[i] = taps;
     }
     n->state = p;

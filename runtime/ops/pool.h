@@ -30,6 +30,9 @@ struct rt_pool {
 enum rt_status rt_pool_init(struct rt_pool *p, const struct rt_node *n, const struct rt_shape *x,
                             struct rt_error *err);
 
+/* What the window of output position o covers along an axis. */
+struct rt_taps rt_pool_taps(const struct rt_pool *p, int axis, int64_t o);
+
 /* The blocked twins of MaxPool and AveragePool; state is an rt_pool. */
 bool rt_pool_can_block(const struct rt_graph *g, const struct rt_node *n);
 void rt_pool_run_blocked(const struct rt_call *c, const struct rt_worker *w);

@@ -58,7 +58,7 @@ enum rt_status rt_pass_fold_constants(struct rt_pass_run *r, int node, struct rt
             return s;
         r->changes++;
     }
-    const bool folds = n->n_steps == 0 && rt_can_eval(g, n) && worth_folding(g, n);
+    const bool folds = !(r->keep_quantised && n->op == &rt_op_DequantizeLinear) && n->n_steps == 0 && rt_can_eval(g, n) && worth_folding(g, n);
     const bool wide = rt_makes_wide(g, n);
     if (rt_depends_on_batch(g, n) || (wide && !folds))
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "it computes with the number of samples");

@@ -65,6 +65,8 @@ static enum rt_status assign_node(struct layouts *l, int i, struct rt_error *err
         if (n->in[k] < 0)
             continue;
         enum rt_layout have = g->value[n->in[k]].layout;
+        if (have == RT_PIXELS)
+            continue; /* its readers know */
         enum rt_layout want = block && wants_blocked(g, n, k) ? RT_BLOCKED : RT_PLAIN;
         if (have == want)
             continue;

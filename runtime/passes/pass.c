@@ -40,14 +40,17 @@ static enum rt_status run_pass(rt_pass *pass, struct rt_pass_run *r, struct rt_e
 enum rt_status rt_passes_run(struct rt_graph *g, const struct rt_options *options, int threads,
                              struct rt_error *err)
 {
-    struct rt_pass_run r = { .g = g, .options = options, .threads = threads };
+    struct rt_pass_run r = { .g = g, .options = options, .threads = threads, .keep_quantised = true };
     enum rt_status s = RT_OK;
     do {
         r.changes = 0;
         s = run_pass(rt_pass_fold_constants, &r, err);
     } while (s == RT_OK && r.changes > 0);
+    r.keep_quantised = false;
     if (s == RT_OK)
         s = rt_record_batchnorms(g, err);
+    if (s == RT_OK)
+        s = rt_find_integers(g, err);
     for (int round = 0; s == RT_OK && round < MAX_ROUNDS; round++) {
         r.changes = 0;
         for (size_t i = 0; s == RT_OK && i < sizeof list / sizeof list[0]; i++)

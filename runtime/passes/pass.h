@@ -15,6 +15,7 @@ struct rt_pass_run {
     const struct rt_options *options;
     int threads; /* for what is computed while compiling */
     int changes; /* in this round */
+    bool keep_quantised; /* constants that are integers by a DequantizeLinear are left so */
 };
 
 typedef enum rt_status rt_pass(struct rt_pass_run *r, int node, struct rt_error *err);
@@ -45,6 +46,9 @@ rt_pass rt_pass_channels_first;
 rt_pass rt_pass_fold_affine;
 /* Turns the elementwise nodes behind a node with an epilogue into steps of it. */
 rt_pass rt_pass_fuse_steps;
+
+/* Once, before constants are folded: quantised regions become operators on bytes. */
+enum rt_status rt_find_integers(struct rt_graph *g, struct rt_error *err);
 
 /* Runs the list on g, whose inputs have types and shapes. RT_E_DYNAMIC when a shape depends on
  * data. */

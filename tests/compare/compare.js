@@ -61,9 +61,16 @@ function randomFloats(n) {
   return x;
 }
 
-function npy(dims, data) {
+// Element types: numpy's name, and how many random numbers of -1 .. 1 become elements.
+const types = {
+  float32: { descr: '<f4', Array: Float32Array, from: (x) => x },
+  uint8: { descr: '|u1', Array: Uint8Array, from: (x) => Uint8Array.from(x, (v) => 127.5 * (v + 1)) },
+  int8: { descr: '|i1', Array: Int8Array, from: (x) => Int8Array.from(x, (v) => 127 * v) },
+};
+
+function npy(dims, data, type) {
   const shape = `(${dims.join(', ')}${dims.length === 1 ? ',' : ''})`;
-  let header = `{'descr': '<f4', 'fortran_order': False, 'shape': ${shape}, }`;
+  let header = `{'descr': '${types[type].descr}', 'fortran_order': False, 'shape': ${shape}, }`;
   header += ' '.repeat(63 - (10 + header.length) % 64) + '\n';
   const head = Buffer.alloc(10);
   head.write('\x93NUMPY\x01\x00', 'latin1');
@@ -75,19 +82,23 @@ function npy(dims, data) {
 function readNpy(file) {
   const b = fs.readFileSync(file);
   const at = 10 + b.readUInt16LE(8);
+  const descr = /'descr': '([^']*)'/.exec(b.toString('latin1', 10, at))[1];
+  const type = Object.values(types).find((t) => t.descr === descr);
+  if (!type) throw new Error(`${file} has elements of type ${descr}`);
   const copy = Uint8Array.prototype.slice.call(b, at);
-  return new Float32Array(copy.buffer, 0, copy.byteLength / 4);
+  return new type.Array(copy.buffer, 0, copy.byteLength / type.Array.BYTES_PER_ELEMENT);
 }
 
 // Declared sizes, with the batch in front and 224 where a height or width is free.
 function feedFor(ort, session, batch) {
   const feed = {};
   for (const meta of session.inputMetadata) {
-    if (meta.type !== 'float32') throw new Error(`input ${meta.name} is not float32`);
+    const type = types[meta.type];
+    if (!type) throw new Error(`input ${meta.name} is ${meta.type}`);
     const dims = meta.shape.map((d, i) =>
       typeof d === 'number' && d > 0 && !(i === 0) ? d : i === 0 ? batch : 224);
     const n = dims.reduce((a, b) => a * b, 1);
-    feed[meta.name] = new ort.Tensor('float32', randomFloats(n), dims);
+    feed[meta.name] = new ort.Tensor(meta.type, type.from(randomFloats(n)), dims);
   }
   return feed;
 }
@@ -117,7 +128,7 @@ async function difference(o, model, session, feed) {
     const args = ['run', model];
     for (const [name, t] of Object.entries(feed)) {
       const file = path.join(folder, `in${args.length}.npy`);
-      fs.writeFileSync(file, npy(t.dims, t.data));
+      fs.writeFileSync(file, npy(t.dims, t.data, t.type));
       args.push('--input', `${name}=${file}`);
     }
     const out = path.join(folder, 'out');
