@@ -2,6 +2,8 @@
  * has one worker. */
 #include "runtime/parallel.h"
 
+#include "runtime/rehearsal.h"
+
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -31,6 +33,10 @@ void rt_worker_barrier(const struct rt_worker *w)
 {
     if (w->count == 1)
         return;
+    if (w->rehearsal != NULL) {
+        rt_rehearsal_barrier(w);
+        return;
+    }
     struct rt_barrier *b = w->barrier;
     unsigned round = atomic_load(&b->round);
     if (atomic_fetch_add(&b->arrived, 1) + 1 == w->count) {
@@ -71,6 +77,8 @@ bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_
         *end = n;
         return *begin < n;
     }
+    if (w->rehearsal != NULL)
+        rt_rehearsal_turn(w);
     atomic_llong *claimed = &w->barrier->claimed;
     long long at = atomic_load(claimed), next;
     do {
@@ -111,7 +119,10 @@ int rt_worker_group(const struct rt_worker *w, int groups, struct rt_barrier *ba
     const int size = w->count / groups, group = w->id / size;
     if (group >= groups)
         return -1;
-    *out = (struct rt_worker){ w->id % size, size, &barrier[group] };
+    *out = *w;
+    out->id = w->id % size;
+    out->count = size;
+    out->barrier = &barrier[group];
     return group;
 }
 
@@ -125,7 +136,9 @@ void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), 
     struct rt_barrier barrier = { 0 };
 #pragma omp parallel num_threads(threads)
     {
-        struct rt_worker w = { omp_get_thread_num(), omp_get_num_threads(), &barrier };
+        struct rt_worker w = { .id = omp_get_thread_num(),
+                               .count = omp_get_num_threads(),
+                               .barrier = &barrier };
         fn(ctx, &w);
     }
 #else

@@ -22,6 +22,8 @@ struct rt_worker {
     int id; /* 0 .. count - 1 */
     int count;
     struct rt_barrier *barrier; /* NULL when count is 1 */
+    struct rt_rehearsal *rehearsal; /* NULL: this is a run; see rehearsal.h */
+    int number;                     /* in the rehearsal, whatever team this is a place in */
 };
 
 /* Calls fn(ctx, worker) on threads workers at once and returns when all have returned. fn must

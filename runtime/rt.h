@@ -157,6 +157,20 @@ struct rt_model_info {
 };
 void rt_model_info(const struct rt_model *m, struct rt_model_info *info);
 
+/* How evenly a run on the session's threads shares out its work, counted in multiply-adds as the run
+ * itself would cut it, by workers of equal speed that each have a core. */
+struct rt_balance {
+    double bound; /* the share of its threads' time that a run can use at best: 1 were perfect */
+    int barriers; /* at which a thread waits for others, in a run */
+};
+
+/* in[] as for rt_session_run(); what the numbers are does not matter. largest[rt_model_n_layers()]
+ * become the largest share of each layer's work that one thread has; 0: it has none that counts.
+ * Nothing else of the process may run a session meanwhile. RT_E_UNSUPPORTED when the layers are not
+ * known before a run. */
+enum rt_status rt_session_balance(struct rt_session *s, const struct rt_tensor *in,
+                                  struct rt_balance *out, double *largest, struct rt_error *err);
+
 /* Whether the last run drew random numbers (Dropout in training mode), so that no two are alike. */
 bool rt_session_is_random(const struct rt_session *s);
 

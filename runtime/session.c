@@ -3,6 +3,7 @@
 #include "runtime/ops/fault.h"
 #include "runtime/ops/op.h"
 #include "runtime/parallel.h"
+#include "runtime/rehearsal.h"
 
 #include <string.h>
 #include <time.h>
@@ -159,6 +160,8 @@ static void run_nodes(const struct rt_graph *g, int first, int end, const struct
     for (int i = first; i < end; i++, call++) {
         if (g->node[i].op->run == NULL)
             continue; /* a view */
+        if (w->rehearsal != NULL)
+            rt_rehearsal_layer(w, i);
         g->node[i].op->run(call, w);
         rt_worker_barrier(w);
         if (seconds != NULL) {
@@ -224,11 +227,10 @@ static void run_steps(void *ctx, const struct rt_worker *w)
               seconds, w);
 }
 
-static enum rt_status run_program(struct rt_session *s, int64_t n, const struct rt_tensor *in,
-                                  struct rt_tensor *out, struct rt_error *err)
+/* Binds the calls to this run's inputs. */
+static void begin_run(struct rt_session *s, int64_t n, const struct rt_tensor *in)
 {
     struct bound *b = &s->bound;
-    const struct rt_graph *g = b->program->g;
     const struct rt_plan *plan = &b->program->plan;
     const struct part all = { .in = in, .n = n };
     for (int i = plan->cut > 0 ? plan->copies * b->sample_tensors : 0; i < b->n_tensors; i++)
@@ -237,6 +239,15 @@ static enum rt_status run_program(struct rt_session *s, int64_t n, const struct 
         memset(b->barrier, 0, (size_t)plan->copies * sizeof *b->barrier);
     atomic_flag_clear(&s->fault.taken);
     atomic_store(&s->fault.set, false);
+}
+
+static enum rt_status run_program(struct rt_session *s, int64_t n, const struct rt_tensor *in,
+                                  struct rt_tensor *out, struct rt_error *err)
+{
+    struct bound *b = &s->bound;
+    const struct rt_graph *g = b->program->g;
+    const struct part all = { .in = in, .n = n };
+    begin_run(s, n, in);
     rt_parallel(s->threads, run_steps, &(struct run){ s, in, n });
     if (atomic_load(&s->fault.set)) {
         if (err != NULL)
@@ -415,4 +426,43 @@ void rt_session_profile(struct rt_session *s, bool on)
 const double *rt_session_layer_seconds(const struct rt_session *s)
 {
     return s->bound.seconds;
+}
+
+enum rt_status rt_session_balance(struct rt_session *s, const struct rt_tensor *in,
+                                  struct rt_balance *out, double *largest, struct rt_error *err)
+{
+    const struct rt_model *m = s->model;
+    int64_t n = 1;
+    enum rt_status status = RT_OK;
+    if (m->program == NULL || s->bound.program != m->program)
+        return rt_fail(err, RT_E_UNSUPPORTED,
+                       "how its work is shared out is not known before a run shows its sizes");
+    for (int i = 0; status == RT_OK && i < m->src->n_inputs; i++)
+        status = check_input(m, i, &in[i], &n, err);
+    if (status != RT_OK)
+        return status;
+    const int n_layers = m->program->g->n_nodes, workers = s->threads;
+    double *work = rt_zalloc_array((size_t)n_layers * (size_t)workers + 1, sizeof *work);
+    if (work == NULL)
+        return rt_fail_nomem(err, (size_t)n_layers * (size_t)workers * sizeof *work);
+    struct rt_rehearsed found;
+    struct run r = { s, in, m->mode == RT_MODE_LOOPED ? 1 : n };
+    begin_run(s, r.n, in);
+    status = rt_rehearse(workers, run_steps, &r, work, &found, err);
+    for (int i = 0; status == RT_OK && i < n_layers; i++) {
+        double sum = 0, most = 0;
+        for (int k = 0; k < workers; k++) {
+            const double one = work[(size_t)i * (size_t)workers + (size_t)k];
+            sum += one;
+            most = one > most ? one : most;
+        }
+        largest[i] = sum > 0 ? most / sum : 0;
+    }
+    if (status == RT_OK)
+        *out = (struct rt_balance){
+            .bound = found.length > 0 ? found.work / (found.length * workers) : 1,
+            .barriers = found.barriers,
+        };
+    rt_free(work);
+    return status;
 }

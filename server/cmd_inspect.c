@@ -1,4 +1,5 @@
 /* `convd inspect`: what a model became: layers, batch norms, memory. */
+#include "server/balance.h"
 #include "server/cli.h"
 #include "server/file.h"
 #include "server/plot.h"
@@ -12,7 +13,8 @@
 struct settings {
     bool json, exact;
     size_t memory;
-    int max_batch, batchnorm;
+    int max_batch, batchnorm, batch;
+    struct sv_option_list threads;
     const char *plot;
 };
 
@@ -35,6 +37,20 @@ static const struct sv_option options[] = {
       .help = "compile batch norms into other layers or each as its own",
       .choices = "folded|separate" },
     SV_CLI_EXACT(offsetof(struct settings, exact)),
+    { .name = "threads",
+      .letter = 't',
+      .type = SV_OPTION_LIST,
+      .offset = offsetof(struct settings, threads),
+      .value = "N,...",
+      .help = "show how evenly so many threads would share the work, up to 64" },
+    { .name = "batch",
+      .letter = 'b',
+      .type = SV_OPTION_INT,
+      .offset = offsetof(struct settings, batch),
+      .value = "N",
+      .help = "samples of the run that --threads looks at",
+      .min = 1,
+      .max = 4096 },
     { .name = "plot",
       .type = SV_OPTION_STRING,
       .offset = offsetof(struct settings, plot),
@@ -43,7 +59,7 @@ static const struct sv_option options[] = {
     { 0 },
 };
 
-static const struct settings defaults = { .max_batch = 8 };
+static const struct settings defaults = { .max_batch = 8, .batch = 1 };
 
 const struct sv_command sv_inspect_command = {
     .name = "inspect",
@@ -56,6 +72,7 @@ const struct sv_command sv_inspect_command = {
     .epilogue = "Example:\n"
                 "  convd inspect model.onnx\n"
                 "  convd inspect model.onnx --plot model.svg\n"
+                "  convd inspect model.onnx --threads 4,16 --batch 16\n"
                 "  convd inspect model.onnx --json | jq '.batchnorms[].fate'",
 };
 
@@ -138,8 +155,10 @@ static void print_ios(const struct rt_model *m)
     sv_table_reset(&t);
 }
 
-static void print_layers(const struct rt_model *m)
+/* With what the last of the balances says of each. */
+static void print_layers(const struct rt_model *m, const struct sv_balances *all)
 {
+    const struct sv_balance *last = all->n > 0 ? &all->balance[all->n - 1] : NULL;
     static const struct sv_column column[] = {
         { .title = "#", .right = true },
         { .title = "NAME", .shrink = true },
@@ -150,6 +169,7 @@ static void print_layers(const struct rt_model *m)
         { .title = "SHAPE" },
         { .title = "MFLOP", .right = true },
         { .title = "WEIGHTS", .right = true },
+        { .title = "LARGEST SHARE", .right = true },
     };
     struct sv_table t;
     char text[RT_SHAPE_TEXT];
@@ -157,7 +177,7 @@ static void print_layers(const struct rt_model *m)
     bool all_float = true;
     for (int i = 0; i < rt_model_n_layers(m); i++)
         all_float &= rt_model_layer(m, i)->dtype == RT_FLOAT;
-    sv_table_init(&t, column, 9);
+    sv_table_init(&t, column, last != NULL ? 10 : 9);
     for (int i = 0; i < rt_model_n_layers(m); i++) {
         const struct rt_layer *l = rt_model_layer(m, i);
         sv_table_cell(&t, "%d", i);
@@ -171,6 +191,10 @@ static void print_layers(const struct rt_model *m)
         if (l->weight_bytes > 0)
             sv_table_cell(&t, "%s", sv_quantity((double)l->weight_bytes, "B", text));
         else
+            sv_table_cell(&t, "%s", "");
+        if (last != NULL && last->largest[i] > 0)
+            sv_table_cell(&t, "%.1f %%", last->largest[i] * 100);
+        else if (last != NULL)
             sv_table_cell(&t, "%s", "");
     }
     heading("Layers");
@@ -270,6 +294,32 @@ static void plot_layers(struct sv_plot *p, const struct rt_model *m)
     }
 }
 
+static void print_balances(const struct rt_model *m, const struct sv_balances *all)
+{
+    static const struct sv_column column[] = { { .title = "THREADS", .right = true },
+                                               { .title = "BOUND", .right = true },
+                                               { .title = "BARRIERS", .right = true },
+                                               { .title = "WORST LAYER", .shrink = true },
+                                               { .title = "LARGEST SHARE", .right = true },
+                                               { .title = "OF", .right = true } };
+    struct sv_table t;
+    sv_table_init(&t, column, 6);
+    for (int i = 0; i < all->n; i++) {
+        const struct sv_balance *b = &all->balance[i];
+        const int worst = sv_balance_worst(m, b);
+        sv_table_cell(&t, "%d", b->threads);
+        sv_table_cell(&t, "%.1f %%", b->whole.bound * 100);
+        sv_table_cell(&t, "%d", b->whole.barriers);
+        sv_table_cell(&t, "%s", worst >= 0 ? rt_model_layer(m, worst)->name : "");
+        sv_table_cell(&t, "%.1f %%", worst >= 0 ? b->largest[worst] * 100 : 0);
+        sv_table_cell(&t, "%.1f %%", 100.0 / b->threads);
+    }
+    printf("\n%sLoad balance, batch %d%s\n", sv_style(stdout, SV_BOLD), all->batch,
+           sv_style(stdout, SV_PLAIN));
+    sv_table_print(&t, stdout);
+    sv_table_reset(&t);
+}
+
 static enum rt_status plot(const char *path, const char *file, const struct rt_model *m,
                            struct rt_error *err)
 {
@@ -308,29 +358,43 @@ int sv_inspect_main(int argc, char **argv)
         return sv_cli_usage(&sv_inspect_command,
                             rest.n == 0 ? "a model is missing" : "more than one model");
 
-    const struct rt_options o = {
-        .max_batch = set.max_batch,
+    int threads[SV_MOST_BALANCES], n_threads = 0;
+    if (set.threads.n > 0 &&
+        sv_cli_numbers("threads", &set.threads, 1, 64, threads, SV_MOST_BALANCES, &n_threads,
+                       &err) != RT_OK)
+        return sv_cli_usage(&sv_inspect_command, "%s", err.text);
+
+    struct sv_balances all = { .batch = set.batch };
+    struct rt_options o = {
+        .max_batch = n_threads > 0 && set.batch > set.max_batch ? set.batch : set.max_batch,
         .memory_limit = set.memory,
         .exact = set.exact,
         .allow_batch_statistics = true,
         .batchnorm = set.batchnorm == 0 ? RT_BATCHNORM_FOLDED : RT_BATCHNORM_SEPARATE,
     };
+    for (int i = 0; i < n_threads; i++)
+        o.threads = threads[i] > o.threads ? threads[i] : o.threads;
     char *file = NULL;
     enum rt_status s = sv_cli_model_path(rest.item[0], &file, &err);
     if (s == RT_OK)
         s = sv_cli_load(file, &o, &m, &err);
+    if (s == RT_OK)
+        s = sv_balances_take(m, threads, n_threads, &all, &err);
     if (s == RT_OK && set.json) {
         struct sv_json j;
         sv_json_init(&j, stdout);
-        sv_report_json(&j, file, m);
+        sv_report_json(&j, file, m, &all);
     } else if (s == RT_OK) {
         print_summary(file, m);
         print_ios(m);
-        print_layers(m);
+        print_layers(m, &all);
+        if (all.n > 0)
+            print_balances(m, &all);
         print_batchnorms(m);
     }
     if (s == RT_OK && set.plot != NULL)
         s = plot(set.plot, file, m, &err);
+    sv_balances_reset(&all);
     rt_model_release(m);
     rt_free(file);
     return s == RT_OK ? 0 : sv_cli_fail(&sv_inspect_command, &err);

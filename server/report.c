@@ -89,7 +89,28 @@ static void json_batchnorms(struct sv_json *j, const struct rt_model *m)
     sv_json_end(j);
 }
 
-void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *m)
+static void json_balances(struct sv_json *j, const struct rt_model *m,
+                          const struct sv_balances *all)
+{
+    sv_json_array(j, "balance");
+    for (int i = 0; i < all->n; i++) {
+        const struct sv_balance *b = &all->balance[i];
+        sv_json_object(j, NULL);
+        sv_json_int(j, "threads", b->threads);
+        sv_json_int(j, "batch", all->batch);
+        sv_json_double(j, "bound", b->whole.bound);
+        sv_json_int(j, "barriers", b->whole.barriers);
+        sv_json_array(j, "largest_shares");
+        for (int k = 0; k < rt_model_n_layers(m); k++)
+            sv_json_double(j, NULL, b->largest[k]);
+        sv_json_end(j);
+        sv_json_end(j);
+    }
+    sv_json_end(j);
+}
+
+void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *m,
+                    const struct sv_balances *balances)
 {
     struct rt_model_info i;
     rt_model_info(m, &i);
@@ -120,6 +141,8 @@ void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *
         json_io(j, rt_model_output(m, k));
     sv_json_end(j);
     json_layers(j, m);
+    if (balances != NULL && balances->n > 0)
+        json_balances(j, m, balances);
     json_batchnorms(j, m);
     sv_json_end(j);
 }

@@ -19,7 +19,7 @@ void sv_get_model_report(struct sv_app *app, struct sv_request *req, const struc
     struct sv_text t = { 0 };
     struct sv_json j;
     sv_json_init_text(&j, &t);
-    sv_report_json(&j, slash != NULL ? slash + 1 : m->path, m->rt);
+    sv_report_json(&j, slash != NULL ? slash + 1 : m->path, m->rt, NULL);
     sv_model_release(m);
     sv_response_text(&req->response, &t);
 }

@@ -388,6 +388,25 @@ def test_inspect_on_a_terminal(conv):
     assert any("\u2026" in line for line in plain)
 
 
+def test_inspect_balance(conv):
+    args = ["inspect", conv, "--threads", "1,2,3,64", "--batch", "6"]
+    report = json.loads(convd(*args, "--json").stdout)
+    layers = report["layers"]
+    assert [b["threads"] for b in report["balance"]] == [1, 2, 3, 64]
+    for b in report["balance"]:
+        assert b["batch"] == 6 and 0 < b["bound"] <= 1 and len(b["largest_shares"]) == len(layers)
+        assert (b["barriers"] == 0) == (b["threads"] == 1)
+        for share in b["largest_shares"]:
+            assert share == 0 or 1 / b["threads"] - 1e-9 <= share <= 1
+    one = report["balance"][0]
+    assert one["bound"] == 1 and set(one["largest_shares"]) <= {0, 1} and 1 in one["largest_shares"]
+    assert json.loads(convd(*args, "--json").stdout)["balance"] == report["balance"]
+    text = convd(*args).stdout
+    assert "Load balance, batch 6" in text and "LARGEST SHARE" in text
+    assert "balance" not in json.loads(convd("inspect", conv, "--json").stdout)
+    assert "1 to 64" in error_of("inspect", conv, "--threads", "65", status=2)
+
+
 def test_bench(conv):
     args = ["bench", conv, "--batch", "1,4", "--threads", "1", "--seconds", "20ms", "--batchnorm",
             "folded,separate", "--profile"]
