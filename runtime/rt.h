@@ -71,6 +71,9 @@ bool rt_model_output_is_probability(const struct rt_model *m, int i);
 enum rt_status rt_session_create(struct rt_model *m, int threads, struct rt_session **out,
                                  struct rt_error *err);
 void rt_session_destroy(struct rt_session *s); /* takes NULL */
+/* Runs from here on use so many threads, 1 to those that were set aside. What a run answers does
+ * not depend on it. */
+void rt_session_set_team(struct rt_session *s, int threads);
 
 /* Runs the model on in[0..n_inputs), in the model's order, whose types and shapes must fit the
  * model's and whose data may be anywhere. Fills out[0..n_outputs) with views of the session's

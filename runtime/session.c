@@ -29,7 +29,8 @@ struct bound {
 
 struct rt_session {
     struct rt_model *model;
-    int threads;
+    int threads; /* of a run */
+    int most_threads;
     struct bound bound;
     struct rt_graph *holder;     /* INTERPRETED: what the last run's outputs lie in */
     struct rt_tensor *sample_in; /* LOOPED: one sample's inputs */
@@ -386,6 +387,7 @@ enum rt_status rt_session_create(struct rt_model *m, int threads, struct rt_sess
     s->threads = threads > 0 ? threads : rt_cpu_budget();
     if (s->threads > m->max_threads)
         s->threads = m->max_threads; /* scratch memory is planned for that many */
+    s->most_threads = s->threads;
     enum rt_status status = RT_OK;
     if (m->program != NULL && m->mode != RT_MODE_SHAPED)
         status = bind(s, m->program, err);
@@ -410,6 +412,11 @@ void rt_session_destroy(struct rt_session *s)
     rt_free(s->sample_in);
     rt_model_release(s->model);
     rt_free(s);
+}
+
+void rt_session_set_team(struct rt_session *s, int threads)
+{
+    s->threads = threads < 1 ? 1 : threads < s->most_threads ? threads : s->most_threads;
 }
 
 bool rt_session_is_random(const struct rt_session *s)

@@ -2,6 +2,7 @@
 #include "server/batcher.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -13,7 +14,10 @@ struct executor {
     struct sv_batcher *batcher;
     struct sv_runner runner;
     struct sv_piece *piece; /* the batch at hand: room for the largest */
+    int team;               /* the largest of its runs */
     bool busy;              /* the runner is at work, or lent to a submit; under the lock */
+    bool asleep;            /* until it is roused; under the lock */
+    pthread_cond_t wake;    /* on CLOCK_MONOTONIC */
     pthread_t thread;
 };
 
@@ -24,7 +28,6 @@ struct sv_batcher {
     struct sv_stats *stats;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
     struct sv_queue queue;
     struct sv_queue_policy policy;
     struct sv_job *dropped; /* by own.next: failed without having been run, done not yet called */
@@ -44,9 +47,10 @@ static enum rt_status rt_open(void *model, int team, void **session, struct rt_e
     return s;
 }
 
-static enum rt_status rt_run(void *session, const struct rt_tensor *in, struct rt_tensor *out,
-                             struct rt_error *err)
+static enum rt_status rt_run(void *session, int team, const struct rt_tensor *in,
+                             struct rt_tensor *out, struct rt_error *err)
 {
+    rt_session_set_team(session, team);
     return rt_session_run(session, in, out, err);
 }
 
@@ -139,6 +143,39 @@ static void finish(struct sv_batcher *b, struct sv_job *job)
     job->done(job);
 }
 
+/* Wakes an executor, if there is an idle one: the first, which has the largest team. Under the
+ * lock. */
+static void rouse(struct sv_batcher *b)
+{
+    for (int i = 0; i < b->n_threads; i++) {
+        struct executor *ex = &b->executor[i];
+        if (!ex->asleep || ex->busy)
+            continue;
+        ex->asleep = false;
+        pthread_cond_signal(&ex->wake);
+        return;
+    }
+}
+
+static void rouse_all(struct sv_batcher *b)
+{
+    for (int i = 0; i < b->n_threads; i++)
+        pthread_cond_signal(&b->executor[i].wake);
+}
+
+/* Until it is roused, or sv_now_ns() reaches `until`, unless that is 0. Under the lock. */
+static void sleep_until(struct executor *ex, uint64_t until)
+{
+    ex->asleep = true;
+    if (until == 0) {
+        pthread_cond_wait(&ex->wake, &ex->batcher->lock);
+    } else {
+        struct timespec t = sv_clock_timespec(until);
+        pthread_cond_timedwait(&ex->wake, &ex->batcher->lock, &t);
+    }
+    ex->asleep = false;
+}
+
 /* Takes a job that still waits, at least in part, out of the queue for good. Under the lock. */
 static void drop(struct sv_batcher *b, struct sv_job *job, enum rt_status status, const char *why)
 {
@@ -149,7 +186,7 @@ static void drop(struct sv_batcher *b, struct sv_job *job, enum rt_status status
         return; /* whoever runs its last piece finishes it */
     job->own.next = b->dropped;
     b->dropped = job;
-    pthread_cond_signal(&b->changed);
+    rouse(b);
 }
 
 /* Under the lock. */
@@ -236,23 +273,47 @@ static void run_pieces(struct executor *ex, struct sv_piece *piece, int n)
     complete(ex->batcher, piece, n, samples, &t, &err);
 }
 
+/* Takes the next batch into ex->piece: a core's part of the samples that wait, and for its team the
+ * cores that are free, if no other sample waits for them. *cores, 1 before, is their number. Under
+ * the lock. */
+static int take_share(struct executor *ex, int *cores)
+{
+    struct sv_batcher *b = ex->batcher;
+    const int all = b->split.team, free = *cores + sv_cores_take_spare(b->cores, all - *cores);
+    const int waiting = sv_queue_samples(&b->queue, INT_MAX);
+    const int share = waiting / all + (waiting % all > 0);
+    const int n = sv_queue_take(&b->queue, sv_now_ns(), share, ex->piece);
+    int samples = 0;
+    for (int i = 0; i < n; i++)
+        samples += ex->piece[i].n;
+    int team = n > 0 ? (int)((int64_t)free * samples / waiting) : 1;
+    team = team < 1 ? 1 : team < ex->team ? team : ex->team;
+    if (free > team)
+        sv_cores_give(b->cores, free - team);
+    *cores = team;
+    return n;
+}
+
 /* Takes and runs the next batch. Under the lock, which is given up meanwhile. */
 static void run_next(struct executor *ex)
 {
     struct sv_batcher *b = ex->batcher;
+    int cores = b->split.elastic ? 1 : b->split.team;
     ex->busy = true;
     /* The batch is taken once its cores are there: what arrives until then can still join it. */
     pthread_mutex_unlock(&b->lock);
-    sv_cores_take(b->cores, b->split.team);
+    sv_cores_take(b->cores, cores);
     pthread_mutex_lock(&b->lock);
     drop_expired(b);
-    int n = sv_queue_take(&b->queue, sv_now_ns(), ex->piece);
+    int n = b->split.elastic ? take_share(ex, &cores)
+                             : sv_queue_take(&b->queue, sv_now_ns(), INT_MAX, ex->piece);
+    ex->runner.team = cores;
     if (b->queue.head != NULL)
-        pthread_cond_signal(&b->changed); /* another executor may be idle */
+        rouse(b); /* another executor may be idle */
     pthread_mutex_unlock(&b->lock);
     if (n > 0)
         run_pieces(ex, ex->piece, n);
-    sv_cores_give(b->cores, b->split.team);
+    sv_cores_give(b->cores, cores);
     pthread_mutex_lock(&b->lock);
     ex->busy = false;
 }
@@ -279,8 +340,8 @@ static void give_back(struct executor *ex)
     sv_cores_give(b->cores, b->split.team);
     pthread_mutex_lock(&b->lock);
     ex->busy = false;
-    if (b->queue.head != NULL || b->stopping)
-        pthread_cond_broadcast(&b->changed); /* the executor may have been woken in vain */
+    if (b->queue.head != NULL || b->dropped != NULL || b->stopping)
+        rouse_all(b); /* the executor may have been woken in vain */
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -314,20 +375,26 @@ static void *execute(void *arg)
         finish_dropped(b);
         uint64_t wake = 0;
         if (ex->busy) {
-            pthread_cond_wait(&b->changed, &b->lock);
+            sleep_until(ex, 0);
         } else if (sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake)) {
             run_next(ex);
         } else if (b->stopping) {
             break;
-        } else if (wake != 0) {
-            struct timespec until = sv_clock_timespec(wake);
-            pthread_cond_timedwait(&b->changed, &b->lock, &until);
         } else {
-            pthread_cond_wait(&b->changed, &b->lock);
+            sleep_until(ex, wake);
         }
     }
     pthread_mutex_unlock(&b->lock);
     return NULL;
+}
+
+static void init_condition(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
 static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_options *o,
@@ -336,15 +403,17 @@ static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_option
     for (; b->n_executors < o->split.executors; b->n_executors++) {
         struct executor *ex = &b->executor[b->n_executors];
         ex->batcher = b;
+        ex->team = sv_cores_team(&o->split, b->n_executors);
         size_t n_pieces = (size_t)(o->max_batch > 0 ? o->max_batch : 1);
         ex->piece = rt_alloc_array(n_pieces, sizeof *ex->piece);
         if (ex->piece == NULL)
             return rt_fail_nomem(err, n_pieces * sizeof *ex->piece);
-        enum rt_status s = sv_runner_init(&ex->runner, o, &b->lock, err);
+        enum rt_status s = sv_runner_init(&ex->runner, o, ex->team, &b->lock, err);
         if (s != RT_OK) {
             rt_free(ex->piece);
             return s;
         }
+        init_condition(&ex->wake);
     }
     for (; b->n_threads < b->n_executors; b->n_threads++) {
         struct executor *ex = &b->executor[b->n_threads];
@@ -380,11 +449,6 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
         .preferred = o->policy.preferred,
     };
     b->policy = o->policy;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->changed, &attr);
-    pthread_condattr_destroy(&attr);
     pthread_mutex_init(&b->lock, NULL);
     enum rt_status s = start(b, o, err);
     if (s != RT_OK) {
@@ -428,7 +492,7 @@ enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
         else if (!sv_queue_push(&b->queue, job, now))
             s = rt_fail(err, RT_E_BUSY, "Exceeds maximum queue size");
         else
-            pthread_cond_signal(&b->changed);
+            rouse(b);
         pthread_mutex_unlock(&b->lock);
         if (lent != NULL)
             run_at_once(lent, job);
@@ -455,7 +519,7 @@ void sv_batcher_stop(struct sv_batcher *b)
 {
     pthread_mutex_lock(&b->lock);
     b->stopping = true;
-    pthread_cond_broadcast(&b->changed);
+    rouse_all(b);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -465,7 +529,7 @@ void sv_batcher_abort(struct sv_batcher *b)
     b->stopping = true;
     while (b->queue.head != NULL)
         drop(b, b->queue.head, RT_E_BUSY, "Server is stopping, the request was not run");
-    pthread_cond_broadcast(&b->changed);
+    rouse_all(b);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -479,8 +543,8 @@ void sv_batcher_destroy(struct sv_batcher *b)
     for (int i = 0; i < b->n_executors; i++) {
         sv_runner_reset(&b->executor[i].runner);
         rt_free(b->executor[i].piece);
+        pthread_cond_destroy(&b->executor[i].wake);
     }
-    pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->lock);
     rt_free(b);
 }

@@ -4,9 +4,11 @@
  *   sv_job_create -> sv_job_input ... -> sv_batcher_submit -> (executor) -> job->done
  *
  * An idle executor takes what waits at once, up to the model's largest batch; under load batches
- * grow by themselves. What takes less time than waking an executor is run by who submits it. Jobs
- * whose types or shapes differ (but for dimension 0) do not share a batch. A job with more samples
- * than a batch may hold is split, and its answer put together. */
+ * grow by themselves. Where the split is elastic, the samples that wait share the cores: one alone
+ * has all that are free, and of more samples than cores each core has its part, as cores that need
+ * not wait for each other get more done. What takes less time than waking an executor is run by who
+ * submits it. Jobs whose types or shapes differ (but for dimension 0) do not share a batch. A job
+ * with more samples than a batch may hold is split, and its answer put together. */
 #ifndef SERVER_BATCHER_H
 #define SERVER_BATCHER_H
 
@@ -77,10 +79,11 @@ enum rt_status sv_job_input(struct sv_job *job, int i, enum rt_dtype dtype,
 /* What runs a batch. Tests put their own here; others use sv_batcher_rt. */
 struct sv_batcher_ops {
     /* As rt_session_create, rt_session_run and rt_session_destroy. open is called by
-     * sv_batcher_create(), once for each executor; run and close by one thread at a time. */
+     * sv_batcher_create(), once for each executor; run and close by one thread at a time. A run has
+     * `team` threads, at most those that open was told. */
     enum rt_status (*open)(void *model, int team, void **session, struct rt_error *err);
-    enum rt_status (*run)(void *session, const struct rt_tensor *in, struct rt_tensor *out,
-                          struct rt_error *err);
+    enum rt_status (*run)(void *session, int team, const struct rt_tensor *in,
+                          struct rt_tensor *out, struct rt_error *err);
     void (*close)(void *session);
 };
 

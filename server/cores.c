@@ -73,6 +73,17 @@ bool sv_cores_try_take(struct sv_cores *c, int n)
     return taken;
 }
 
+int sv_cores_take_spare(struct sv_cores *c, int most)
+{
+    if (c == NULL)
+        return most;
+    pthread_mutex_lock(&c->lock);
+    int n = c->next_ticket != c->serving ? 0 : c->free < most ? c->free : most;
+    c->free -= n;
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
 void sv_cores_give(struct sv_cores *c, int n)
 {
     if (c == NULL)
@@ -87,7 +98,14 @@ void sv_cores_give(struct sv_cores *c, int n)
 
 struct sv_core_split sv_cores_split(int total, int instances)
 {
-    int executors = instances > 0 ? instances : 1;
-    int team = total / executors;
-    return (struct sv_core_split){ .executors = executors, .team = team > 0 ? team : 1 };
+    if (instances <= 0)
+        return (struct sv_core_split){ .executors = total, .team = total, .elastic = total > 1 };
+    int team = total / instances;
+    return (struct sv_core_split){ .executors = instances, .team = team > 0 ? team : 1 };
+}
+
+int sv_cores_team(const struct sv_core_split *split, int i)
+{
+    int team = split->elastic ? split->team / (i + 1) : split->team;
+    return team > 0 ? team : 1;
 }

@@ -19,17 +19,24 @@ int sv_cores_total(const struct sv_cores *c);
 void sv_cores_take(struct sv_cores *c, int n);
 /* The same without sleeping: false when they are not free, or others wait. */
 bool sv_cores_try_take(struct sv_cores *c, int n);
+/* Takes up to `most` of the cores that are free and that nobody waits for; how many. */
+int sv_cores_take_spare(struct sv_cores *c, int most);
 void sv_cores_give(struct sv_cores *c, int n);
 
 /* How one model uses a budget: executors run batches at the same time, each with a team of
  * threads. */
 struct sv_core_split {
     int executors;
-    int team;
+    int team;     /* of each run; where it is elastic, the largest */
+    bool elastic; /* each run has as many threads as the load leaves it */
 };
 
-/* The split for a model whose configuration asks for `instances` executors (0: it does not say).
- * executors * team <= total, unless there are more instances than cores. */
+/* The split for a model whose configuration asks for `instances` executors (0: it does not say, and
+ * the split is elastic). Else executors * team <= total, unless there are more instances than
+ * cores. */
 struct sv_core_split sv_cores_split(int total, int instances);
+/* The largest team of executor i. In an elastic split it is at work when the i before it are, and
+ * threads that a team has once had stay with it. */
+int sv_cores_team(const struct sv_core_split *split, int i);
 
 #endif

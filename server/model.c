@@ -308,6 +308,29 @@ static int queue_size(const struct sv_model *m, const struct sv_registry_options
     return most >= (size_t)o->max_queue ? o->max_queue : most > 0 ? (int)most : 1;
 }
 
+/* Light work is not worth the meeting of a team: each core has an executor then. Where batches are
+ * wanted larger than they become by themselves, they have all cores. What the others need is
+ * known, and executors are as many as there is memory for. */
+static struct sv_core_split split_cores(const struct sv_model *m,
+                                        const struct sv_registry_options *o, bool light,
+                                        bool collects)
+{
+    const int cores = sv_cores_total(o->cores);
+    struct rt_model_info info;
+    rt_model_info(m->rt, &info);
+    if (m->config.instances > 0 || light)
+        return sv_cores_split(cores,
+                              light && m->config.instances == 0 ? cores : m->config.instances);
+    if (collects || info.dynamic)
+        return sv_cores_split(cores, 1);
+    struct sv_core_split split = sv_cores_split(cores, 0);
+    const size_t each = info.activation_bytes;
+    while (split.executors > 1 && o->memory_limit > 0 &&
+           info.weight_bytes + (size_t)split.executors * each > o->memory_limit)
+        split.executors--;
+    return split;
+}
+
 static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry_options *o,
                                     struct rt_error *err)
 {
@@ -316,10 +339,8 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         return rt_fail_nomem(err, (size_t)m->n_in * sizeof *in);
     for (int i = 0; i < m->n_in; i++)
         in[i] = rt_model_input(m->rt, i);
-    const int light = light_samples(m), cores = sv_cores_total(o->cores);
+    const int light = light_samples(m);
     const bool collects = m->config.max_queue_delay_us > 0 || m->config.n_preferred > 0;
-    /* Light work is not worth the meeting of a team: each core has an executor then. */
-    const int instances = m->config.instances > 0 || light == 0 ? m->config.instances : cores;
     const struct sv_batcher_options options = {
         .ops = &sv_batcher_rt,
         .model = m->rt,
@@ -339,7 +360,7 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
             .n_preferred = m->config.n_preferred,
             .preferred = m->config.preferred_batch_size,
         },
-        .split = sv_cores_split(cores, instances),
+        .split = split_cores(m, o, light > 0, collects),
         .cores = o->cores,
         .stats = &m->stats,
     };

@@ -94,14 +94,13 @@ static bool same_kind(const struct sv_job *a, const struct sv_job *b)
     return true;
 }
 
-/* Samples of the first job's kind that wait, counted up to `enough`. */
-static int available(const struct sv_queue *q, int enough)
+int sv_queue_samples(const struct sv_queue *q, int enough)
 {
     int n = 0;
     for (const struct sv_job *job = q->head; job != NULL && n < enough; job = job->own.next)
         if (same_kind(q->head, job))
-            n += job->n - job->own.taken;
-    return n < enough ? n : enough;
+            n = job->n - job->own.taken < enough - n ? n + job->n - job->own.taken : enough;
+    return n;
 }
 
 /* The largest preferred size that n samples fill; 0: none. */
@@ -118,12 +117,12 @@ static int batch_room(const struct sv_queue *q)
 {
     if (q->n_preferred == 0)
         return q->max_batch;
-    int size = preferred(q, available(q, q->max_batch));
+    int size = preferred(q, sv_queue_samples(q, q->max_batch));
     return size > 0 ? size : q->max_batch;
 }
 
 /* The batch that the queue would give now, without changing it. */
-static int gather(const struct sv_queue *q, struct sv_piece *piece)
+static int gather(const struct sv_queue *q, int share, struct sv_piece *piece)
 {
     struct sv_job *first = q->head;
     if (first == NULL)
@@ -133,7 +132,7 @@ static int gather(const struct sv_queue *q, struct sv_piece *piece)
         return 1;
     }
     int n_pieces = 0, room = batch_room(q);
-    for (struct sv_job *job = first; job != NULL && room > 0; job = job->own.next) {
+    for (struct sv_job *job = first; job != NULL && room > 0 && share > 0; job = job->own.next) {
         if (job != first && !same_kind(first, job))
             continue;
         int left = job->n - job->own.taken;
@@ -143,8 +142,12 @@ static int gather(const struct sv_queue *q, struct sv_piece *piece)
                 return n_pieces;
             left = room;
         }
+        /* Likewise the first one for the sake of others' shares. */
+        if (job != first && left > share)
+            return n_pieces;
         piece[n_pieces++] = (struct sv_piece){ .job = job, .from = job->own.taken, .n = left };
         room -= left;
+        share -= left;
     }
     return n_pieces;
 }
@@ -157,7 +160,7 @@ bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *
     if (q->delay_ns == 0 || hurry || now >= q->head->own.submitted + q->delay_ns)
         return true;
     *wake = q->head->own.submitted + q->delay_ns;
-    int n = available(q, q->max_batch);
+    int n = sv_queue_samples(q, q->max_batch);
     if (n >= q->max_batch || preferred(q, n) > 0)
         return true;
     for (const struct sv_job *job = q->head; job != NULL && q->n_deadlines > 0; job = job->own.next)
@@ -166,9 +169,9 @@ bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *
     return false;
 }
 
-int sv_queue_take(struct sv_queue *q, uint64_t now, struct sv_piece *piece)
+int sv_queue_take(struct sv_queue *q, uint64_t now, int share, struct sv_piece *piece)
 {
-    int n = gather(q, piece);
+    int n = gather(q, share, piece);
     for (int i = 0; i < n; i++) {
         struct sv_job *job = piece[i].job;
         if (job->own.taken == 0)

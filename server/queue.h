@@ -40,10 +40,14 @@ struct sv_job *sv_queue_expired(struct sv_queue *q, uint64_t now);
  * something new. hurry: nothing new will come, so there is nothing to wait for. */
 bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *wake);
 
+/* Samples of the first job's kind that wait, counted up to `enough`. */
+int sv_queue_samples(const struct sv_queue *q, int enough);
+
 /* Takes the next batch into piece[0..max(max_batch, 1)), and returns the number of pieces, 0 when
  * the queue is empty. The first job is always in it; jobs of its kind follow in their order until
- * one does not fit. A batch that cannot be full has the largest preferred size there are samples
- * for. Counts up own.running of each piece's job; jobs taken whole leave the queue. */
-int sv_queue_take(struct sv_queue *q, uint64_t now, struct sv_piece *piece);
+ * one does not fit, or the batch has `share` samples. A batch that cannot be full has the largest
+ * preferred size there are samples for. Counts up own.running of each piece's job; jobs taken whole
+ * leave the queue. */
+int sv_queue_take(struct sv_queue *q, uint64_t now, int share, struct sv_piece *piece);
 
 #endif

@@ -39,13 +39,14 @@ static enum rt_status make_blocks(struct sv_runner *r, const struct rt_io *const
     return RT_OK;
 }
 
-enum rt_status sv_runner_init(struct sv_runner *r, const struct sv_batcher_options *o,
+enum rt_status sv_runner_init(struct sv_runner *r, const struct sv_batcher_options *o, int team,
                               pthread_mutex_t *lock, struct rt_error *err)
 {
     size_t n_in = (size_t)o->n_in, n_out = (size_t)o->n_out;
     size_t len = (n_in + n_out) * sizeof(struct rt_tensor) + n_in * (sizeof(void *) + sizeof len);
     *r = (struct sv_runner){
         .ops = o->ops,
+        .team = team,
         .n_in = o->n_in,
         .n_out = o->n_out,
         .max_batch = o->max_batch,
@@ -60,7 +61,7 @@ enum rt_status sv_runner_init(struct sv_runner *r, const struct sv_batcher_optio
     r->block_len = (size_t *)(r->block + n_in);
     enum rt_status s = make_blocks(r, o->in, err);
     if (s == RT_OK)
-        s = o->ops->open(o->model, o->split.team, &r->session, err);
+        s = o->ops->open(o->model, team, &r->session, err);
     if (s != RT_OK)
         sv_runner_reset(r);
     return s;
@@ -228,7 +229,7 @@ enum rt_status sv_runner_run(struct sv_runner *r, const struct sv_piece *piece, 
     times->input_ns = assembled - start;
     if (s != RT_OK)
         return s;
-    s = r->ops->run(r->session, r->in, r->out, err);
+    s = r->ops->run(r->session, r->team, r->in, r->out, err);
     uint64_t ran = sv_now_ns();
     times->infer_ns = ran - assembled;
     if (s == RT_OK)

@@ -10,6 +10,7 @@
 struct sv_runner {
     const struct sv_batcher_ops *ops;
     void *session;
+    int team; /* threads of a run, at most what the session was opened for */
     int n_in, n_out, max_batch;
     pthread_mutex_t *lock; /* held while a job that several runners work on gets its memory */
     struct rt_tensor *in, *out;
@@ -22,9 +23,9 @@ struct sv_run_times {
     uint64_t input_ns, infer_ns, output_ns;
 };
 
-/* Opens a session and makes the memory of batches whose sizes are known. Uses of o: all but queue
- * and stats. On failure *r needs no reset. */
-enum rt_status sv_runner_init(struct sv_runner *r, const struct sv_batcher_options *o,
+/* Opens a session for a team of so many and makes the memory of batches whose sizes are known. Uses
+ * of o: all but queue and stats. On failure *r needs no reset. */
+enum rt_status sv_runner_init(struct sv_runner *r, const struct sv_batcher_options *o, int team,
                               pthread_mutex_t *lock, struct rt_error *err);
 void sv_runner_reset(struct sv_runner *r);
 

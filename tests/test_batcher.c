@@ -19,6 +19,7 @@ static struct {
     int inside, most_inside; /* runs going on now, and at once so far */
     int runs;
     int largest;       /* samples of the largest run */
+    int team[64];      /* of each run */
     int open_failures; /* how many of the next opens fail */
 } model = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
@@ -45,13 +46,13 @@ static void fake_close(void *session)
     rt_free(session);
 }
 
-static enum rt_status fake_run(void *session, const struct rt_tensor *in, struct rt_tensor *out,
-                               struct rt_error *err)
+static enum rt_status fake_run(void *session, int team, const struct rt_tensor *in,
+                               struct rt_tensor *out, struct rt_error *err)
 {
     struct session *s = session;
     int64_t n = in[0].shape.dim[0], w = in[0].shape.dim[1];
     pthread_mutex_lock(&model.lock);
-    model.runs++;
+    model.team[model.runs++ % 64] = team;
     if (n > model.largest)
         model.largest = (int)n;
     if (++model.inside > model.most_inside)
@@ -529,6 +530,49 @@ static void a_failed_piece_ends_its_job(void **state)
     teardown(&t);
 }
 
+/* Who is alone has all cores; of several, each core has its part. */
+static void cores_follow_the_load(void **state)
+{
+    (void)state;
+    static const struct rt_io io = { "x", RT_FLOAT, { 2, { -1, 3 } } };
+    static const struct rt_io *const in[] = { &io };
+    struct setup t = { 0 };
+    struct sv_job *job[8];
+    assert_int_equal(sv_stats_init(&t.stats, 8, NULL), RT_OK);
+    assert_int_equal(sv_cores_create(4, &t.cores, NULL), RT_OK);
+    const struct sv_batcher_options o = {
+        .ops = &fake,
+        .n_in = 1,
+        .n_out = 2,
+        .in = in,
+        .max_batch = 8,
+        .max_queue = 8,
+        .split = sv_cores_split(4, 0),
+        .cores = t.cores,
+        .stats = &t.stats,
+    };
+    assert_int_equal(sv_batcher_create(&o, &t.b, NULL), RT_OK);
+    model.runs = model.largest = 0;
+    set_gate(true);
+    job[0] = submit(&t, 1, 3, 0);
+    wait_inside(1);
+    assert_int_equal(model.team[0], 4);
+    for (int i = 1; i < 7; i++)
+        job[i] = submit(&t, 1, 3, (float)i);
+    set_gate(false);
+    wait_done(7);
+    assert_true(model.runs <= 7);
+    assert_true(model.largest <= 2); /* of six samples, four cores have two at most */
+    for (int i = 0; i < 7; i++)
+        check_answer(job[i], 1, 3, (float)i);
+    const int runs = model.runs;
+    job[7] = submit(&t, 8, 3, 0); /* a request is not torn for the sake of shares */
+    wait_done(8);
+    assert_int_equal(model.runs, runs + 1);
+    check_answer(job[7], 8, 3, 0);
+    teardown(&t);
+}
+
 static void create_may_fail(void **state)
 {
     (void)state;
@@ -706,6 +750,7 @@ int main(void)
         cmocka_unit_test_setup(abort_fails_what_waits, reset_seen),
         cmocka_unit_test_setup(an_error_stays_with_its_job, reset_seen),
         cmocka_unit_test_setup(a_failed_piece_ends_its_job, reset_seen),
+        cmocka_unit_test_setup(cores_follow_the_load, reset_seen),
         cmocka_unit_test_setup(create_may_fail, reset_seen),
         cmocka_unit_test_setup(delay_gathers, reset_seen),
         cmocka_unit_test_setup(allocations_fail_in_turn, reset_seen),

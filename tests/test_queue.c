@@ -1,5 +1,6 @@
 /* What the batcher stands on: the queue, with made-up times (which samples make the next batch, and
  * when), the pool, and the core budget. */
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -46,16 +47,21 @@ static bool push(struct fixture *f, int i, int n, int64_t width, uint64_t now)
 }
 
 /* Checks that the next batch is as in text: "0:0+2 3:0+1" is two samples of job 0 and one of 3. */
-static void expect_take(struct fixture *f, uint64_t now, const char *text)
+static void expect_share(struct fixture *f, uint64_t now, int share, const char *text)
 {
     char got[256] = "";
-    int n = sv_queue_take(&f->q, now, f->piece);
+    int n = sv_queue_take(&f->q, now, share, f->piece);
     for (int i = 0; i < n; i++) {
         size_t len = strlen(got);
         snprintf(got + len, sizeof got - len, "%s%d:%d+%d", i > 0 ? " " : "",
                  (int)(f->piece[i].job - f->job), f->piece[i].from, f->piece[i].n);
     }
     assert_string_equal(got, text);
+}
+
+static void expect_take(struct fixture *f, uint64_t now, const char *text)
+{
+    expect_share(f, now, INT_MAX, text);
 }
 
 static void queue_keeps_order(void **state)
@@ -85,6 +91,23 @@ static void queue_fills_whole_jobs_only(void **state)
     push(&f, 3, 1, 3, 1);
     expect_take(&f, 2, "0:0+5");
     expect_take(&f, 2, "1:0+6 2:0+1 3:0+1");
+}
+
+static void queue_gives_a_share(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 8, 0);
+    for (int i = 0; i < 4; i++)
+        push(&f, i, 1, 3, 1);
+    push(&f, 4, 5, 3, 1);
+    push(&f, 5, 20, 3, 1);
+    assert_int_equal(sv_queue_samples(&f.q, 6), 6);
+    assert_int_equal(sv_queue_samples(&f.q, INT_MAX), 29);
+    expect_share(&f, 2, 2, "0:0+1 1:0+1");
+    expect_share(&f, 2, 3, "2:0+1 3:0+1"); /* the next one is whole, and too much */
+    expect_share(&f, 2, 1, "4:0+5");
+    expect_share(&f, 2, 1, "5:0+8"); /* larger than a batch may be */
 }
 
 static void queue_separates_shapes(void **state)
@@ -321,11 +344,17 @@ static void cores_are_shared_out(void **state)
 {
     (void)state;
     struct sv_core_split s = sv_cores_split(4, 0);
-    assert_int_equal(s.executors, 1);
-    assert_int_equal(s.team, 4);
+    assert_true(s.elastic);
+    assert_int_equal(s.executors, 4);
+    assert_int_equal(sv_cores_team(&s, 0), 4);
+    assert_int_equal(sv_cores_team(&s, 1), 2);
+    assert_int_equal(sv_cores_team(&s, 3), 1);
+    assert_false(sv_cores_split(1, 0).elastic);
     s = sv_cores_split(4, 3);
     assert_int_equal(s.executors, 3);
     assert_int_equal(s.team, 1);
+    assert_false(s.elastic);
+    assert_int_equal(sv_cores_team(&s, 2), 1);
     s = sv_cores_split(2, 5);
     assert_int_equal(s.executors * s.team, 5);
     struct sv_cores *c;
@@ -335,6 +364,10 @@ static void cores_are_shared_out(void **state)
     sv_cores_give(c, 1);
     sv_cores_give(c, 1);
     sv_cores_take(c, 9); /* all there are */
+    assert_int_equal(sv_cores_take_spare(c, 1), 0);
+    sv_cores_give(c, 9);
+    assert_int_equal(sv_cores_take_spare(c, 1), 1);
+    assert_int_equal(sv_cores_take_spare(c, 9), 1);
     sv_cores_give(c, 9);
     sv_cores_destroy(c);
 }
@@ -342,13 +375,13 @@ static void cores_are_shared_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(queue_keeps_order),         cmocka_unit_test(queue_fills_whole_jobs_only),
-        cmocka_unit_test(queue_separates_shapes),    cmocka_unit_test(queue_splits_large_jobs),
-        cmocka_unit_test(queue_without_batch_axis),  cmocka_unit_test(queue_is_bounded),
-        cmocka_unit_test(queue_waits_only_if_asked), cmocka_unit_test(queue_expires),
-        cmocka_unit_test(queue_keeps_levels),        cmocka_unit_test(queue_prefers_sizes),
-        cmocka_unit_test(pool_runs_what_it_takes),   cmocka_unit_test(cores_are_shared_out),
-        cmocka_unit_test(cores_are_never_crowded),
+        cmocka_unit_test(queue_keeps_order),       cmocka_unit_test(queue_fills_whole_jobs_only),
+        cmocka_unit_test(queue_gives_a_share),     cmocka_unit_test(queue_separates_shapes),
+        cmocka_unit_test(queue_splits_large_jobs), cmocka_unit_test(queue_without_batch_axis),
+        cmocka_unit_test(queue_is_bounded),        cmocka_unit_test(queue_waits_only_if_asked),
+        cmocka_unit_test(queue_expires),           cmocka_unit_test(queue_keeps_levels),
+        cmocka_unit_test(queue_prefers_sizes),     cmocka_unit_test(pool_runs_what_it_takes),
+        cmocka_unit_test(cores_are_shared_out),    cmocka_unit_test(cores_are_never_crowded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,8 +195,8 @@ def storm(server, parameters):
 
 
 def test_priorities(serve, tmp_path, models):
-    folder = write_config(tmp_path, models, {"max_batch_size": 1, "priority_levels": 3,
-                                             "default_priority_level": 3})
+    folder = write_config(tmp_path, models, {"max_batch_size": 1, "instances": 1,
+                                             "priority_levels": 3, "default_priority_level": 3})
     server = serve(paths=[folder])
     told = server.get("/v2/models/slow/config").json()["dynamic_batching"]
     assert told["priority_levels"] == 3 and told["default_priority_level"] == 3
