@@ -16,6 +16,9 @@ export function make(name, attributes = {}, ...children) {
     return e;
 }
 
+// A name like /stem/conv/Conv, which may go over lines between its parts.
+export const breakable = (name) => name.split(/(?<=[/._])/).flatMap((part) => [part, make("wbr")]);
+
 export const byId = (id) => document.getElementById(id);
 
 // A bar of a share from 0 to 1. What it shows is also said in words beside it.

@@ -2,7 +2,7 @@
 // each layer takes.
 import { get, modelPath, request } from "./api.js";
 import { histogram } from "./chart.js";
-import { byId, make, meter, percent, quantity, short } from "./dom.js";
+import { breakable, byId, make, meter, percent, quantity, short } from "./dom.js";
 
 let name = "", report = null, wanted = 0;
 
@@ -37,7 +37,8 @@ function showFacts() {
 }
 
 // What it is, and in small letters what it is called.
-const named = (what, called) => make("td", {}, what, make("span", { class: "quiet" }, called));
+const named = (what, called) => make("td", {}, what,
+    make("span", { class: "quiet" }, ...breakable(called)));
 
 function fusedInto(text) {
     return make("td", {}, ...text.split(", ").filter((t) => t !== "").map((t) =>
@@ -48,8 +49,7 @@ function fusedInto(text) {
 function showLayers(times) {
     const most = Math.max(...report.layers.map((l) => l.flops), 1);
     const slowest = times ? Math.max(...times.map((t) => t.share)) : 0;
-    const titles = ["#", "Layer", "Fused into it", "Algorithm", "Output", "MFLOP", "Weights",
-                    "Output bytes"];
+    const titles = ["#", "Layer", "Fused into it", "Algorithm", "Output", "MFLOP", "Weights"];
     const table = byId("layers");
     const head = titles.map((t, i) => make("th", i === 0 || i > 4 ? { class: "n" } : {}, t));
     if (times)
@@ -58,10 +58,10 @@ function showLayers(times) {
         "tbody", {}, ...report.layers.map((l, i) => {
             const cells = [
                 right(String(i)), named(l.op, l.name), fusedInto(l.fused), l.algorithm,
-                make("td", { class: "shape" }, shapeOf(l.shape)),
+                make("td", { class: "shape" }, shapeOf(l.shape),
+                     make("small", {}, quantity(l.output_bytes, "B"))),
                 right(short(l.flops / 1e6), meter(l.flops / most)),
                 right(l.weight_bytes ? quantity(l.weight_bytes, "B") : ""),
-                right(l.output_bytes ? quantity(l.output_bytes, "B") : ""),
             ];
             if (times)
                 cells.push(right(`${short(times[i].seconds * 1e3)} ms, ${percent(times[i].share)}`,
@@ -95,7 +95,7 @@ function fateOf(b) {
     const where = b.into && i >= 0 ? make("a", { href: `#layer-${i}`, onclick: (event) => {
         event.preventDefault();
         byId(`layer-${i}`).scrollIntoView({ block: "center" });
-    } }, b.into) : b.into ?? b.why ?? "";
+    } }, ...breakable(b.into)) : b.into ?? b.why ?? "";
     return make("td", {}, b.fate, make("span", { class: "quiet" }, where));
 }
 
