@@ -3,12 +3,13 @@
 
 import sys
 
-import export_common
-
 try:
     import timm
-except ImportError:
-    sys.exit("timm is not installed: pip install timm")
+
+    import export_common
+except ImportError as e:
+    sys.exit(f"{e.name} is not installed: pip install timm onnx, in a virtual environment "
+             "(python3 -m venv)")
 
 
 def names():

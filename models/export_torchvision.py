@@ -5,9 +5,12 @@ import re
 import sys
 import warnings
 
-import torchvision.models as zoo
+try:
+    import torchvision.models as zoo
 
-import export_common
+    import export_common
+except ImportError as e:
+    sys.exit(f"{e.name} is not installed: apt-get install python3-torchvision python3-onnx")
 
 
 def names():
