@@ -6,7 +6,7 @@ import sys
 import warnings
 
 try:
-    import torchvision.models as zoo
+    from torchvision import models as zoo
 
     import export_common
 except ImportError as e:
