@@ -11,6 +11,7 @@
 
 #include "runtime/kernels/kernels.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -139,6 +140,7 @@ INLINE VEC vcopysign(VEC v, VEC s)
 #define vmin(a, b) ((VEC)_mm512_min_ps(a, b))
 #define vsqrt(a) ((VEC)_mm512_sqrt_ps(a))
 #define vfma(a, b, c) ((VEC)_mm512_fmadd_ps(a, b, c))
+#define vreciprocal_guess(a) ((VEC)_mm512_rcp14_ps(a))
 /* Lane i of the result is lane index[i] of v. */
 #define vpermute(v, index) ((VEC)_mm512_permutexvar_ps((__m512i)(index), v))
 /* The same, cheaper, where index[i] / 4 is i / 4. */
@@ -210,6 +212,20 @@ INLINE VEC vfma(VEC a, VEC b, VEC c)
 #endif
 
 #endif
+
+/* 1 / v for v >= 1, to a unit in the last place, where that is no denormal; 0 for infinity. NaN
+ * stays. A division keeps the widest units busy for longer than all the rest of a logistic
+ * function. */
+INLINE VEC vreciprocal(VEC v)
+{
+    const VEC one = vset1(1.0f);
+#if defined(vreciprocal_guess)
+    const VEC guess = vreciprocal_guess(v);
+    return vfma(guess, vfma(-vmin(vset1(FLT_MAX), v), guess, one), guess);
+#else
+    return one / v;
+#endif
+}
 
 /* sum = vfma(a, b, sum), of variables. */
 #if !defined(vadd_product)

@@ -75,12 +75,13 @@ static int64_t whole_rows(int64_t tiles)
 /* --- preparing --------------------------------------------------------------------------- */
 
 /* Costs are in multiply-adds of vectors, measured: one transform of a block of a tile, by m; what a
- * row of a matrix product takes to start and to store; and to read a vector of weights from memory,
- * which one image has to pay for and a batch shares. Wider vectors change none of them much. */
+ * row of a matrix product takes to start and to store; and to read a vector of weights from memory.
+ * One image has to pay for that, a batch shares it: this is
+ * between the two. Wider vectors change the rest little. */
 #define COST_IN(m) ((m) == 2 ? 100.0 : 300.0)
 #define COST_OUT(m) ((m) == 2 ? 80.0 : 220.0)
 #define COST_START 8.0
-#define COST_WEIGHTS 6.5
+#define COST_WEIGHTS 10.0
 /* The share of its time that the direct algorithm spends on multiply-adds. */
 #define DIRECT_SHARE 0.9
 
@@ -324,7 +325,8 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
             m.y = z + (size_t)i * z_step;
             m.ahead = i + 1 < s->elements ? m.w + s->c.channels * 2 * block
                                           : s->u + (size_t)next * s->u_panel;
-            m.ahead_len = i + 1 < s->elements || next < last ? (size_t)(s->c.channels * 2 * block) : 0;
+            m.ahead_len =
+                i + 1 < s->elements || next < last ? (size_t)(s->c.channels * 2 * block) : 0;
             rt_kernels()->mac(&m);
         }
         for (int64_t k = 0; k < blocks; k++)
