@@ -92,6 +92,11 @@ $(B)/runtime/kernels/integer_avx2.o:   CFLAGS.file := -mavx2 -mfma
 $(B)/runtime/kernels/integer_avx512.o: CFLAGS.file := -mavx512f -mavx512bw -mavx512dq -mavx512vl \
                                               -mavx512vnni -mfma -mprefer-vector-width=512
 endif
+# gcc's scheduling before registers are given out would need more of them than there are; clang's
+# does not.
+ifeq ($(ARCH),aarch64)
+$(B)/runtime/kernels/neon.o:   CFLAGS.file := $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
+endif
 $(B)/runtime/kernels/%.o: CFLAGS.release := -O3 -DNDEBUG -fopenmp
 # Loops that any data goes through alike have nothing to be found by coverage.
 $(B)/runtime/kernels/%.o: CFLAGS.fuzz := -O1 -DRT_COMPACT -fno-omit-frame-pointer -fsanitize=address

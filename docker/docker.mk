@@ -25,7 +25,7 @@ LDLIBS   = -Wl,-Bstatic $(ARCHIVES:%=-l%) -Wl,-Bdynamic -lspng -lz -lp11-kit -lm
 endif
 comma := ,
 
-.PHONY: image image-setup image-binary image-root docker-test
+.PHONY: image image-setup image-binary image-root image-check docker-test
 
 # In the image's build stage, as root. Another architecture's libraries come with a compiler for it.
 image-setup:
@@ -44,6 +44,12 @@ image-binary: $(BIN)
 # The image's file system, below ROOT.
 image-root: $(BIN)
 	docker/root.sh $(BIN) $(ROOT) $(VERSION)
+
+# The kernels of another architecture against their reference, as far as an emulator can tell.
+image-check:
+	apt-get install -y -qq --no-install-recommends libcmocka-dev:$(TARGET_ARCH) qemu-user-static
+	$(MAKE) $(B)/tests/check_kernels
+	qemu-$(ARCH)-static $(B)/tests/check_kernels
 
 image: ## build the container image with docker, podman or buildah
 	docker/build.sh $(IMAGE_FLAGS)

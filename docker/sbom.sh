@@ -1,11 +1,11 @@
 #!/bin/bash
 # sbom.sh ROOT VERSION: reads lines "DYNAMIC_LINK FILE" and "STATIC_LINK FILE", finds the Debian
-# packages that the files are from, puts their copyright below ROOT/usr/share/doc, and prints what
-# the image holds as SPDX 2.3 JSON.
+# packages that the files are from, puts their copyright below ROOT/usr/share/doc (once for all
+# packages of a source), and prints what the image holds as SPDX 2.3 JSON.
 set -eu
 root=$1 version=$2
 created=$(date -u -d "@${SOURCE_DATE_EPOCH:-0}" +%Y-%m-%dT%H:%M:%SZ)
-declare -A seen
+declare -A seen kept
 packages= relations= identity=
 
 # The package of a file, which dpkg may know by the name it had before /usr was merged.
@@ -35,7 +35,15 @@ while read -r how file; do
        \"referenceLocator\": \"pkg:deb/debian/${name//+/%2B}@${number//+/%2B}?arch=$arch&distro=bookworm\"}]}"
     relations+=",
     {\"spdxElementId\": \"SPDXRef-convd\", \"relationshipType\": \"$how\", \"relatedSpdxElement\": \"$id\"}"
-    install -D -m 644 "/usr/share/doc/$name/copyright" "$root/usr/share/doc/$name/copyright"
+    copyright=/usr/share/doc/$name/copyright
+    install -d "$root/usr/share/doc/$name"
+    same=${kept[$source]:-}
+    if [ -n "$same" ] && cmp -s "$root/usr/share/doc/$same/copyright" "$copyright"; then
+        ln -s "../$same/copyright" "$root$copyright"
+    else
+        install -m 644 "$copyright" "$root$copyright"
+        kept[$source]=$name
+    fi
 done
 
 cat <<END

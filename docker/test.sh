@@ -1,12 +1,13 @@
 #!/bin/bash
 # Builds the image from docker/Dockerfile and tests it, without a Docker engine: podman, buildah and
 # runc from Debian, on a base that mmdebstrap makes. Needs root and namespaces; where they are not
-# allowed it says so and ends well. ARCHES="amd64 arm64" also cross-builds that image and runs its
-# binary under qemu-user. All of it is kept below build/image, so that a second run is short.
+# allowed it says so and ends well. The image of another architecture is cross-built; its kernels and
+# its binary run under qemu-user. ARCHES=amd64 leaves that out. All of it is kept below build/image,
+# so that a second run is short.
 set -eu
 cd "$(dirname "$0")/.."
 here=$PWD
-: "${PYTHON:=/usr/bin/python3}" "${ARCHES:=$(dpkg --print-architecture)}"
+: "${PYTHON:=/usr/bin/python3}" "${ARCHES:=amd64 arm64}"
 work=$here/build/image
 
 skip() {
@@ -30,7 +31,8 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 install_packages podman buildah runc mmdebstrap python3-pytest python3-requests python3-numpy
-case $ARCHES in *arm64*) install_packages qemu-user-static ;; esac
+native=$(dpkg --print-architecture)
+[ "$ARCHES" = "$native" ] || install_packages qemu-user-static
 
 mkdir -p "$work"
 store=(--root "$work/store" --runroot "$work/run")
@@ -46,12 +48,25 @@ if ! podman "${store[@]}" image exists $base; then
 fi
 
 version=$(sed -n 's/^VERSION := //p' Makefile)
+
+# $1: an architecture; further options. The build stages are of this machine's architecture:
+# TARGETARCH alone differs.
+build() {
+    local arch=$1
+    shift
+    buildah "${store[@]}" bud --format docker --pull-never --isolation chroot --network host --layers \
+        --build-arg TARGETARCH="$arch" --build-arg VERSION="$version" -f docker/Dockerfile "$@" . \
+        >>"$work/$arch.log" 2>&1 || { tail -30 "$work/$arch.log"; exit 1; }
+}
+
 for arch in $ARCHES; do
     echo "building convd:$arch (its log: build/image/$arch.log)"
-    # The build stages are of this machine's architecture: TARGETARCH alone differs.
-    buildah "${store[@]}" bud --format docker --pull-never --isolation chroot --network host --layers \
-        --build-arg TARGETARCH="$arch" --build-arg VERSION="$version" -f docker/Dockerfile \
-        -t "convd:$arch" . >"$work/$arch.log" 2>&1 || { tail -30 "$work/$arch.log"; exit 1; }
+    : >"$work/$arch.log"
+    build "$arch" -t "convd:$arch"
+    if [ "$arch" != "$native" ]; then
+        echo "checking its kernels under qemu"
+        build "$arch" --target check
+    fi
     rm -rf "$work/$arch.dir" "$work/$arch.root"
     podman "${store[@]}" push --quiet --compress "convd:$arch" "dir:$work/$arch.dir"
     mkdir "$work/$arch.root"

@@ -116,7 +116,7 @@ static void print_page(void)
         ".SH ENVIRONMENT\n"
         "Every option of serve may be set as \\fBCONVD_\\fIOPTION\\fR, in upper case and with _\n"
         "for \\-: CONVD_MAX_BODY=64M. Lists have commas between their items.\n"
-        ".TP\n.B RT_ISA\nscalar, avx2 or avx512: the most that kernels may use.\n"
+        ".TP\n.B RT_ISA\nscalar, avx2, avx512 or neon: the most that kernels may use.\n"
         ".TP\n.B NO_COLOR\nNo colour on terminals.\n"
         ".SH EXIT STATUS\n"
         "0: done. 1: failed, with one line on standard error. 2: the command line makes no sense.\n"

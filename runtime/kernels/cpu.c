@@ -20,6 +20,9 @@ const struct rt_kernels *rt_kernels_at(int i)
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("fma") && n++ == i)
         return &rt_kernels_avx512;
+#elif defined(__aarch64__)
+    if (n++ == i) /* every such CPU has it */
+        return &rt_kernels_neon;
 #endif
     return NULL;
 }

@@ -163,7 +163,7 @@ struct rt_channel_norm {
 };
 
 struct rt_kernels {
-    const char *name; /* "scalar", "avx2", "avx512" */
+    const char *name; /* "scalar", "avx2", "avx512", "neon" */
     int block;        /* floats of a channel block: the width of a vector, 8 where there is none */
 
     /* y[i] = act(x[i]) for i in 0..n-1; y may be x. */
@@ -205,12 +205,13 @@ struct rt_kernels {
     void (*winograd_weights)(float *u, size_t u_step, const float *w, int m);
 };
 
-/* The levels, each in the file of its name; the last two on x86-64 only. */
+/* The levels, each in the file of its name; the first on any CPU, two on x86-64, the last on arm64. */
 extern const struct rt_kernels rt_kernels_scalar;
 extern const struct rt_kernels rt_kernels_avx2;
 extern const struct rt_kernels rt_kernels_avx512;
+extern const struct rt_kernels rt_kernels_neon;
 
-/* The chosen level; RT_ISA=scalar|avx2|avx512 lowers it. Same pointer on every call. */
+/* The chosen level; RT_ISA=scalar|avx2|avx512|neon lowers it. Same pointer on every call. */
 const struct rt_kernels *rt_kernels(void);
 /* The i-th level that this CPU can run, the reference ("scalar") first; NULL past the last. */
 const struct rt_kernels *rt_kernels_at(int i);

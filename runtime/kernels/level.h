@@ -1,8 +1,8 @@
 /* What the shared kernels (*.inc) are written in: a vector of floats, VEC, and its few operations,
  * for the level whose file includes this. Included by level files only, after one of
- *     #define LEVEL_SCALAR, LEVEL_AVX2, LEVEL_AVX512 or LEVEL_AVX512_EMULATED
- * The last one has the width, the tiles and the rounding of AVX-512 in plain C: it runs anywhere,
- * so that tests can check code for which no machine is at hand.
+ *     #define LEVEL_SCALAR, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512_EMULATED or LEVEL_NEON
+ * LEVEL_AVX512_EMULATED has the width, the tiles and the rounding of AVX-512 in plain C: it runs
+ * anywhere, so that tests can check code for which no machine is at hand.
  *
  * VEC is the compiler's own vector type: + - * / & | << work on it. Everything here
  * is a macro or a static function, so that no wide code can be shared with other files. */
@@ -26,6 +26,10 @@
 #include <immintrin.h>
 #define ISA(name) name##_avx2
 #define VEC_N 8
+#elif defined(LEVEL_NEON)
+#include <arm_neon.h>
+#define ISA(name) name##_neon
+#define VEC_N 4
 #elif defined(LEVEL_SCALAR)
 #define ISA(name) name##_scalar
 #define VEC_N 8
@@ -80,7 +84,7 @@ INLINE void vstore_part(float *p, VEC v, size_t n)
 
 /* Comparisons to masks. gcc takes vectors wider than the machine's apart lane by lane here, so such
  * ones are compared by quarters and halves. */
-#if defined(LEVEL_AVX512) || defined(LEVEL_AVX2)
+#if defined(LEVEL_AVX512) || defined(LEVEL_AVX2) || defined(LEVEL_NEON)
 #define vless(a, b) ((IVEC)((a) < (b)))
 #define vequal(a, b) ((IVEC)((a) == (b)))
 #define vnan(a) ((IVEC)((a) != (a)))
@@ -155,6 +159,31 @@ INLINE VEC vcopysign(VEC v, VEC s)
 #define vfma(a, b, c) ((VEC)_mm256_fmadd_ps(a, b, c))
 #define vpermute(v, index) ((VEC)_mm256_permutevar8x32_ps(v, (__m256i)(index)))
 #define vpermute_near(v, index) ((VEC)_mm256_permutevar_ps(v, (__m256i)(index)))
+
+#elif defined(LEVEL_NEON)
+
+#define vset1(x) ((VEC)vdupq_n_f32(x))
+#define vsqrt(a) ((VEC)vsqrtq_f32((float32x4_t)(a)))
+#define vfma(a, b, c) ((VEC)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+
+/* Not its own maximum, which hands on a NaN of either operand. */
+INLINE VEC vmax(VEC a, VEC b)
+{
+    return vselect(vless(b, a), a, b);
+}
+
+INLINE VEC vmin(VEC a, VEC b)
+{
+    return vselect(vless(a, b), a, b);
+}
+
+/* Bytes are looked up: those of lane i begin at 4 * i. */
+INLINE VEC vpermute(VEC v, IVEC index)
+{
+    const IVEC bytes = index * 0x04040404 + 0x03020100;
+    return (VEC)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)bytes);
+}
+#define vpermute_near vpermute
 
 #else
 

@@ -137,7 +137,9 @@ class Replica:
     def remove(self):
         if self.process is not None:
             self.end(signal.SIGKILL)
-        ip("netns", "del", self.netns)  # and with it both ends of the link
+        # With the namespace the link would go too, but later: its name has to be free for the next.
+        ip("link", "del", self.link)
+        ip("netns", "del", self.netns)
         self.quota.remove()
 
 
