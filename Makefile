@@ -10,6 +10,7 @@ VERSION := 0.1.0
 
 MODE   ?= release
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+include docker/cross.mk
 PYTHON ?= /usr/bin/python3
 B      := build/$(MODE)$(if $(findstring clang,$(CC)),-clang)$(if $(STATIC),-static)
 BIN    := $(if $(filter build/release,$(B)),build/convd,$(B)/convd)

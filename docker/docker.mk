@@ -3,21 +3,11 @@
 # --- STATIC=1: the binary of the image --------------------------------------------------------
 
 # Everything that Debian has an archive of goes into the binary, so that only what is used of it is
-# shipped; libspng, libp11-kit and the C library stay shared. TARGET_ARCH is Debian's name (arm64)
-# of what CC compiles for.
-HOST_ARCH      := $(shell dpkg --print-architecture 2>/dev/null)
-TARGET_ARCH    ?= $(HOST_ARCH)
+# shipped; libspng, libp11-kit and the C library stay shared.
 ARCHIVES       := protobuf-c microhttpd gnutls jansson jpeg webpdemux webp hogweed nettle gmp tasn1 idn2 unistring gomp
 IMAGE_PACKAGES := $(filter %-dev,$(BUILD_PACKAGES)) libunistring-dev
 
-# Debian's name of an architecture to that of its compiler.
-CROSS := $(if $(filter arm64,$(TARGET_ARCH)),aarch64,$(if $(filter amd64,$(TARGET_ARCH)),x86-64,$(TARGET_ARCH)))-linux-gnu
-
 ifdef STATIC
-ifneq ($(TARGET_ARCH),$(HOST_ARCH))
-CC := $(subst x86-64,x86_64,$(CROSS))-gcc
-ARCH := $(firstword $(subst -, ,$(CC)))
-endif
 CFLAGS.release += -ffunction-sections -fdata-sections
 LDFLAGS += -Wl,--gc-sections -Wl,--as-needed -Wl,-Map=$@.map \
            $(if $(filter x86_64,$(ARCH)),-Wl$(comma)-z$(comma)pack-relative-relocs)

@@ -147,7 +147,7 @@ static const struct call calls[] = {
     { SYS_exit, BOTH, 0, 0, 0 },
     { SYS_exit_group, BOTH, 0, 0, 0 },
     { SYS_set_robust_list, BOTH, 0, 0, 0 },
-    { 334 /* rseq */, BOTH, 0, 0, 0 },
+    { SYS_rseq, BOTH, 0, 0, 0 },
     { SYS_sched_yield, BOTH, 0, 0, 0 },
     { SYS_sched_getaffinity, BOTH, 0, 0, 0 },
     { SYS_sched_setaffinity, BOTH, 0, 0, 0 },
