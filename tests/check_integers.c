@@ -74,7 +74,7 @@ static struct rt_requantize some_requantize(void)
 /* --- mac and sums ---------------------------------------------------------------------------- */
 
 struct shape {
-    size_t pixels, rows, maps, kh, kw, groups, stride;
+    size_t pixels, rows, maps, kh, kw, groups, stride, planes;
 };
 
 struct with {
@@ -95,12 +95,12 @@ static int32_t sum_of(const struct rt_integer_kernels *k, const struct rt_qmac *
     if (m->x_zero != NULL)
         sum += (uint32_t)m->x_sum[r * m->pixels + p] * (uint32_t)m->x_zero[place];
     size_t step = 0;
-    for (size_t i = 0; i < m->kh; i++)
+    for (size_t i = 0; i < m->planes * m->kh; i++)
         for (size_t j = 0; j < m->kw; j++)
             for (size_t n = 0; n < m->groups; n++, step++)
                 for (size_t c = 0; c < (size_t)k->group; c++) {
-                    const size_t at = r * m->x_row + p * m->x_pixel + i * m->x_kh + j * m->x_kw +
-                                      n * (size_t)k->group + c;
+                    const size_t at = r * m->x_row + p * m->x_pixel + i % m->kh * m->x_kh +
+                                      j * m->x_kw + n * (size_t)k->group + c;
                     const int x =
                         k->wide ? ((const int16_t *)m->x)[at] : ((const uint8_t *)m->x)[at];
                     sum += (uint32_t)(x * weight_of(k, m->w, sums, step, place, c));
@@ -111,10 +111,11 @@ static int32_t sum_of(const struct rt_integer_kernels *k, const struct rt_qmac *
 static void check_mac(const struct rt_integer_kernels *k, const struct shape *s,
                       const struct with *with)
 {
-    begin("%s mac pixels %zu rows %zu maps %zu kernel %zux%zu groups %zu stride %zu%s%s%s", k->name,
-          s->pixels, s->rows, s->maps, s->kh, s->kw, s->groups, s->stride,
-          with->residual ? " residual" : "", with->shift ? " shift" : "",
-          with->x_zero ? " x_zero" : "");
+    begin(
+        "%s mac pixels %zu rows %zu maps %zu kernel %zux%zu groups %zu stride %zu planes %zu%s%s%s",
+        k->name, s->pixels, s->rows, s->maps, s->kh, s->kw, s->groups, s->stride, s->planes,
+        with->residual ? " residual" : "", with->shift ? " shift" : "",
+        with->x_zero ? " x_zero" : "");
     const size_t group = (size_t)k->group, element = k->wide ? 2 : 1;
     const size_t panel = (size_t)rt_integer_panel(k);
     const bool one = s->maps <= RT_PIXEL_CHANNELS && k->lanes >= RT_PIXEL_CHANNELS;
@@ -129,6 +130,7 @@ static void check_mac(const struct rt_integer_kernels *k, const struct shape *s,
         .kh = s->kh,
         .kw = s->kw,
         .groups = s->groups,
+        .planes = s->planes,
         .x_kw = s->groups * group + 4,
         .y_pixel = y_maps + 3,
     };
@@ -139,7 +141,7 @@ static void check_mac(const struct rt_integer_kernels *k, const struct shape *s,
     const size_t x_len = (s->rows - 1) * m.x_row + (s->pixels - 1) * m.x_pixel +
                          (s->kh - 1) * m.x_kh + (s->kw - 1) * m.x_kw + s->groups * group;
     const size_t y_len = (s->rows - 1) * m.y_row + (s->pixels - 1) * m.y_pixel + y_maps;
-    const size_t steps = s->kh * s->kw * s->groups;
+    const size_t steps = s->planes * s->kh * s->kw * s->groups;
     struct bytes x = guarded_bytes(x_len * element),
                  w = guarded_bytes(steps * sums * group * element);
     struct bytes y = guarded_bytes(y_len), r = guarded_bytes(y_len), was = guarded_bytes(y_len);
@@ -205,18 +207,21 @@ static void check_macs(const struct rt_integer_kernels *k)
     const size_t panel = (size_t)rt_integer_panel(k);
     for (size_t pixels = 1; pixels <= 2 * (size_t)k->tile + 1; pixels++) {
         const struct shape s = { pixels, 1 + pixels % 2, panel, 1 + pixels % 3, 1 + pixels % 2,
-                                 3,      1 + pixels % 2 };
+                                 3,      1 + pixels % 2, 1 };
         for (int i = 0; i < 8; i++) {
             const struct with with = { i & 1, i & 2, (i & 4) && !k->wide };
             check_mac(k, &s, &with);
             struct shape narrow = s;
             narrow.maps = RT_PIXEL_CHANNELS;
+            narrow.planes = k->wide ? 1 : 2;
             check_mac(k, &narrow, &with);
         }
     }
     for (size_t maps = 1; maps <= panel; maps++) {
         for (size_t groups = 1; groups <= 9; groups += 4) {
-            const struct shape s = { 3, 2, maps, 3, 1, groups, 1 };
+            const struct shape s = {
+                3, 2, maps, 3, 1, groups, 1, !k->wide && maps % 4 == 0 ? 2 : 1
+            };
             check_mac(k, &s, &(struct with){ maps % 2, groups == 5, maps % 3 == 0 && !k->wide });
         }
     }

@@ -41,7 +41,8 @@ struct rt_requantize {
  *   sum = bias + x_sum[r * pixels + p] * x_zero + sum over i, j, c of
  *       x[r * x_row + p * x_pixel + i * x_kh + j * x_kw + c] * w[i][j][c]
  *
- * i in 0..kh-1, j in 0..kw-1, c in 0..groups * group - 1 (see rt_integer_kernels). y gets one byte
+ * i in 0..kh-1, j in 0..kw-1, c in 0..groups * group - 1 (see rt_integer_kernels). Weights that
+ * take more than a byte are the sum of two planes, [plane][i][j][c]. y gets one byte
  * a map, at r * y_row + p * y_pixel. Distances of x are in its elements. What belongs to maps
  * (w, bias, factor, shift, x_zero) is in the kernel's order, see rt_integer_place(). */
 struct rt_qmac {
@@ -59,6 +60,7 @@ struct rt_qmac {
     size_t x_pixel, x_row, x_kh, x_kw;
     size_t y_pixel, y_row;
     size_t kh, kw, groups;
+    size_t planes; /* 1 where the level is wide */
 };
 
 /* What x_sum holds: out[r * pixels + p] is the sum over i, j, c of x[..] * w[c], as in rt_qmac,

@@ -201,14 +201,18 @@ static void finish_1(const struct rt_qmac *m, const __m512i *sums, size_t pixels
         for (; tiles > 0; tiles--) {                                                               \
             __m512i sums[P * B];                                                                   \
             const int8_t *w = m->w;                                                                \
-            PIXELS_##P(FROM_BIAS, B) for (size_t i = 0; i < m->kh; i++)                            \
-            {                                                                                      \
-                for (size_t j = 0; j < m->kw; j++) {                                               \
-                    POINT_TO(P, at->x + i * m->x_kh + j * m->x_kw);                                \
-                    for (size_t n = m->groups; n > 0; n--) {                                       \
-                        WEIGHTS_##B __asm__("" : "+r"(x_pixel));                                   \
-                        PIXELS_##P(PRODUCTS, B) w += B * 64;                                       \
-                        ADVANCE(4);                                                                \
+            PIXELS_##P(FROM_BIAS, B);                                                              \
+            for (size_t plane = 0; plane < m->planes; plane++) {                                   \
+                for (size_t i = 0; i < m->kh; i++) {                                               \
+                    for (size_t j = 0; j < m->kw; j++) {                                           \
+                        POINT_TO(P, at->x + i * m->x_kh + j * m->x_kw);                            \
+                        for (size_t n = m->groups; n > 0; n--) {                                   \
+                            WEIGHTS_##B;                                                           \
+                            __asm__("" : "+r"(x_pixel));                                           \
+                            PIXELS_##P(PRODUCTS, B);                                               \
+                            w += B * 64;                                                           \
+                            ADVANCE(4);                                                            \
+                        }                                                                          \
                     }                                                                              \
                 }                                                                                  \
             }                                                                                      \
@@ -225,8 +229,9 @@ static void finish_1(const struct rt_qmac *m, const __m512i *sums, size_t pixels
 
 #define EACH_TILE(T, B)                                                                            \
     T(1, B)                                                                                        \
-    T(2, B) T(3, B) T(4, B) T(5, B) T(6, B) T(7, B) T(8, B) T(9, B) T(10, B) T(11, B) T(12, B)     \
-        T(13, B) T(14, B)
+    T(2, B)                                                                                        \
+    T(3, B) T(4, B) T(5, B) T(6, B) T(7, B) T(8, B) T(9, B) T(10, B) T(11, B) T(12, B) T(13, B)    \
+        T(14, B)
 EACH_TILE(TILE, 1)
 EACH_TILE(TILE, 2)
 
@@ -254,24 +259,48 @@ static inline __m512i part(const void *x, size_t n)
     return _mm512_maskz_loadu_epi8(n >= 64 ? ~0ull : (1ull << n) - 1, x);
 }
 
+/* The sum of the inputs of one pixel, spread over 16 lanes. */
+static inline __m512i sum_pixel(const struct rt_qsum *s, const uint8_t *x)
+{
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < s->kh; i++) {
+        for (size_t j = 0; j < s->kw; j++) {
+            for (size_t c = 0; c < s->bytes; c += 64) {
+                const __m512i v = part(x + i * s->x_kh + j * s->x_kw + c, s->bytes - c);
+                const __m512i w = part(s->w + c, s->bytes - c);
+                DOT(sum, v, w);
+            }
+        }
+    }
+    return sum;
+}
+
+/* The sums of the lanes of four, in order. */
+static inline __m128i add_lanes(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    const __m512i all =
+        _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half =
+        _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
 static void sums(const struct rt_qsum *s)
 {
+    int32_t *out = s->out;
     for (size_t r = 0; r < s->rows; r++) {
-        for (size_t p = 0; p < s->pixels; p++) {
-            __m512i sum = _mm512_setzero_si512();
-            for (size_t i = 0; i < s->kh; i++) {
-                for (size_t j = 0; j < s->kw; j++) {
-                    const uint8_t *x =
-                        s->x + r * s->x_row + p * s->x_pixel + i * s->x_kh + j * s->x_kw;
-                    for (size_t c = 0; c < s->bytes; c += 64) {
-                        const __m512i v = part(x + c, s->bytes - c);
-                        const __m512i w = part(s->w + c, s->bytes - c);
-                        DOT(sum, v, w);
-                    }
-                }
-            }
-            s->out[r * s->pixels + p] = _mm512_reduce_add_epi32(sum);
+        const uint8_t *x = s->x + r * s->x_row;
+        size_t p = 0;
+        for (; p + 4 <= s->pixels; p += 4, x += 4 * s->x_pixel, out += 4) {
+            const __m512i a = sum_pixel(s, x), b = sum_pixel(s, x + s->x_pixel);
+            const __m512i c = sum_pixel(s, x + 2 * s->x_pixel);
+            const __m512i d = sum_pixel(s, x + 3 * s->x_pixel);
+            _mm_storeu_si128((__m128i_u *)out, add_lanes(a, b, c, d));
         }
+        for (; p < s->pixels; p++, x += s->x_pixel, out++)
+            *out = _mm512_reduce_add_epi32(sum_pixel(s, x));
     }
 }
 

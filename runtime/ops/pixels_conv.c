@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Weights of so few bytes in all panels, which take more than a byte, are two planes of bytes:
+ * their products cost less than the sums of the inputs. */
+#define PLANES_BYTES 64
 /* Bytes of input that a strip may have. */
 #define STRIP_BYTES (128 * 1024)
 
@@ -24,6 +27,7 @@ struct state {
     int64_t x_pixel, y_pixel; /* bytes of a pixel */
     int64_t tap_bytes;        /* of it, those of a group */
     int64_t panels;           /* a group's */
+    int64_t planes;
     size_t panel_bytes;
     uint8_t *w, *ones;      /* ones: 1 for each channel of a tap that is one */
     int32_t *bias, *x_zero; /* [groups][panels][maps of a panel], as factor and shift */
@@ -80,10 +84,13 @@ static int room_for(const struct state *s, int64_t map, uint32_t *sum)
             *sum += (uint32_t)v;
         }
     }
-    return s->k->wide ? 0 : lo < INT8_MIN ? INT8_MIN - lo : hi > INT8_MAX ? INT8_MAX - hi : 0;
+    return s->k->wide || s->planes > 1 ? 0
+           : lo < INT8_MIN             ? INT8_MIN - lo
+           : hi > INT8_MAX             ? INT8_MAX - hi
+                                       : 0;
 }
 
-/* [tap][group of channels][sum of the panel][channel of the group] */
+/* [plane][tap][group of channels][sum of the panel][channel of the group] */
 static void pack_map(const struct state *s, uint8_t *panel, int64_t map, int room, int64_t sums,
                      int64_t place)
 {
@@ -96,10 +103,14 @@ static void pack_map(const struct state *s, uint8_t *panel, int64_t map, int roo
             const int v = weight_at(s, map, ch, tap) + room;
             const int64_t step = tap * steps + ch / group;
             const int64_t at = (step * sums + place) * group + ch % group;
-            if (s->k->wide)
+            if (s->k->wide) {
                 wide[at] = (int16_t)v;
-            else
-                narrow[at] = (int8_t)v;
+                continue;
+            }
+            const int first = v < INT8_MIN ? INT8_MIN : v > INT8_MAX ? INT8_MAX : v;
+            narrow[at] = (int8_t)first;
+            if (s->planes > 1)
+                narrow[rt_conv_taps(c) * s->tap_bytes * sums + at] = (int8_t)(v - first);
         }
     }
 }
@@ -202,9 +213,15 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     const size_t element = s->k->wide ? sizeof(int16_t) : 1;
     s->tap_bytes = c->groups == 1 ? s->x_pixel : c->group_channels;
     s->panels = ceil_div(c->group_maps, rt_integer_panel(s->k));
-    s->panel_bytes =
-        rt_align_up((size_t)(rt_conv_taps(c) * s->tap_bytes * rt_integer_panel(s->k)) * element);
+    const int64_t step_bytes = rt_conv_taps(c) * s->tap_bytes;
     s->sums = !s->k->wide && !weights_have_room(s);
+    s->planes = 1;
+    if (s->sums && c->groups == 1 && step_bytes * s->panels <= PLANES_BYTES) {
+        s->sums = false;
+        s->planes = 2;
+    }
+    s->panel_bytes =
+        rt_align_up((size_t)(s->planes * step_bytes * rt_integer_panel(s->k)) * element);
     s->flat = is_flat(c);
     s->padded = c->pad[1] > 0 || c->pad[2] > 0 || padded_rows(c, c->out[1]) > c->in[1] ||
                 padded_width(c) > c->in[2];
@@ -342,6 +359,7 @@ static struct rt_qmac start_mac(const struct state *s, const struct view *v, con
         .x_kw = (size_t)(c->dilation[2] * v->pixel),
         .y_pixel = (size_t)s->y_pixel,
         .y_row = (size_t)(c->out[2] * s->y_pixel),
+        .planes = (size_t)s->planes,
         .kh = (size_t)c->kernel[1],
         .kw = (size_t)(join ? 1 : c->kernel[2]),
         .groups = (size_t)(s->tap_bytes / s->k->group * (join ? c->kernel[2] : 1)),

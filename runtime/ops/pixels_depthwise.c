@@ -14,6 +14,7 @@ struct rt_pixel_depthwise {
     bool has_residual, is_signed, padded;
     const uint8_t *unpacked;
     int64_t bytes;  /* of a pixel */
+    int64_t repeat; /* pixels of a row that are done as if they were more channels; 1: none */
     int64_t rows;   /* of a strip */
     int64_t planes; /* of weights: 2 where some take more than a byte */
     size_t copy_bytes, chunk_bytes;
@@ -40,13 +41,14 @@ static int weight_at(const struct rt_pixel_depthwise *d, int64_t channel, int64_
     return (d->is_signed ? (int)(int8_t)w : (int)w) - d->spec.w_zero[channel];
 }
 
-static void pack_tap(const struct rt_pixel_depthwise *d, int64_t channel, int64_t tap)
+/* The weight of a channel's tap, for channel lane of the kernel. */
+static void pack_tap(const struct rt_pixel_depthwise *d, int64_t channel, int64_t tap, int64_t at)
 {
     const struct rt_conv *c = &d->spec.c;
     const int64_t chunk = d->k->chunk, i = tap / c->kernel[2], j = tap % c->kernel[2];
-    const int lane = rt_integer_lane(d->k, (int)(channel % chunk));
+    const int lane = rt_integer_lane(d->k, (int)(at % chunk));
     const int64_t row = i % RT_QROWS, row_groups = ceil_div(c->kernel[1], RT_QROWS);
-    char *to = d->w + (size_t)(channel / chunk) * d->chunk_bytes;
+    char *to = d->w + (size_t)(at / chunk) * d->chunk_bytes;
     const int64_t column = (i / RT_QROWS * c->kernel[2] + j) * RT_QROWS * chunk;
     const int v = weight_at(d, channel, tap);
     if (d->k->wide) {
@@ -61,23 +63,30 @@ static void pack_tap(const struct rt_pixel_depthwise *d, int64_t channel, int64_
         ((int8_t *)to)[plane + column + RT_QROWS * lane + row] = (int8_t)(v - first);
 }
 
-static void pack_channels(const struct rt_pixel_depthwise *d)
+/* Channel at of the kernel, of which those past the first chunk may be repetitions. */
+static void pack_channel(const struct rt_pixel_depthwise *d, int64_t channel, int64_t at)
 {
     const struct rt_pixel_conv *p = &d->spec;
-    for (int64_t channel = 0; channel < p->c.channels; channel++) {
-        const int64_t chunk = channel / d->k->chunk * d->k->chunk;
-        const int64_t at = chunk + rt_integer_lane(d->k, (int)(channel - chunk));
-        uint32_t sum = 0;
-        for (int64_t tap = 0; tap < rt_conv_taps(&p->c); tap++) {
-            sum += (uint32_t)weight_at(d, channel, tap);
-            pack_tap(d, channel, tap);
-        }
-        const uint32_t bias = p->bias != NULL ? (uint32_t)p->bias[channel] : 0;
-        d->bias[at] = (int32_t)(bias - (uint32_t)p->x_zero * sum);
-        d->factor[at] = p->factor[channel];
-        if (p->shift != NULL)
-            d->shift[at] = p->shift[channel];
+    const int64_t chunk = at / d->k->chunk * d->k->chunk;
+    const int64_t place = chunk + rt_integer_lane(d->k, (int)(at - chunk));
+    uint32_t sum = 0;
+    for (int64_t tap = 0; tap < rt_conv_taps(&p->c); tap++) {
+        sum += (uint32_t)weight_at(d, channel, tap);
+        if (d->repeat == 1 || chunk == 0)
+            pack_tap(d, channel, tap, at);
     }
+    const uint32_t bias = p->bias != NULL ? (uint32_t)p->bias[channel] : 0;
+    d->bias[place] = (int32_t)(bias - (uint32_t)p->x_zero * sum);
+    d->factor[place] = p->factor[channel];
+    if (p->shift != NULL)
+        d->shift[place] = p->shift[channel];
+}
+
+static void pack_channels(const struct rt_pixel_depthwise *d)
+{
+    for (int64_t pixel = 0; pixel < d->repeat; pixel++)
+        for (int64_t channel = 0; channel < d->spec.c.channels; channel++)
+            pack_channel(d, channel, pixel * d->bytes + channel);
 }
 
 static bool fits_a_byte(const struct rt_pixel_depthwise *d)
@@ -127,8 +136,11 @@ enum rt_status rt_pixel_depthwise_prepare(struct rt_build *b, struct rt_node *n,
         d->copy_bytes = rt_align_up((size_t)(padded_rows(c, d->rows) * padded_width(c) * channels));
     rt_set_scratch(b, n, d->copy_bytes);
 
-    const size_t chunks = (size_t)ceil_div(d->bytes, d->k->chunk);
-    const size_t lanes = chunks * (size_t)d->k->chunk;
+    /* A chunk's weights fit every row of so few channels. */
+    d->repeat =
+        c->stride[2] == 1 && d->k->chunk % d->bytes == 0 && d->bytes < d->k->chunk ? c->out[2] : 1;
+    const size_t lanes = (size_t)(ceil_div(d->bytes * d->repeat, d->k->chunk) * d->k->chunk);
+    const size_t chunks = d->repeat > 1 ? 1 : lanes / (size_t)d->k->chunk;
     d->chunk_bytes = (size_t)(d->planes * ceil_div(c->kernel[1], RT_QROWS) * c->kernel[2] *
                               RT_QROWS * d->k->chunk) *
                      (d->k->wide ? sizeof(int16_t) : 1);
@@ -165,13 +177,14 @@ static void run_strip(const struct rt_call *call, const struct rt_pixel_depthwis
         .bytes = channels,
         .padding = (uint8_t)d->spec.x_zero,
     };
-    const uint8_t *x = w.image + w.first * c->in[2] * d->bytes + at;
-    int64_t column = d->bytes, pitch = c->in[2] * d->bytes;
+    int64_t column = channels, pitch = w.columns * channels;
+    const uint8_t *x = room;
     if (d->padded) {
         rt_pixels_copy(room, &w);
-        x = room;
-        column = channels;
-        pitch = w.columns * channels;
+    } else {
+        x = w.image + w.first * c->in[2] * d->bytes + at;
+        column = d->bytes;
+        pitch = c->in[2] * d->bytes;
     }
     const int64_t y = ((image * c->out[1] + row) * c->out[2]) * d->bytes + at;
     d->k->depthwise(&(struct rt_qdepthwise){
@@ -183,8 +196,8 @@ static void run_strip(const struct rt_call *call, const struct rt_pixel_depthwis
         .factor = d->factor + at,
         .shift = d->spec.shift != NULL ? d->shift + at : NULL,
         .q = &d->spec.q,
-        .channels = (size_t)channels,
-        .pixels = (size_t)c->out[2],
+        .channels = (size_t)(channels * d->repeat),
+        .pixels = (size_t)(c->out[2] / d->repeat),
         .rows = (size_t)rows,
         .x_column = (size_t)column,
         .x_row = (size_t)(c->stride[1] * pitch),
@@ -195,7 +208,7 @@ static void run_strip(const struct rt_call *call, const struct rt_pixel_depthwis
         .dilation = (size_t)c->dilation[2],
         .kh = (size_t)c->kernel[1],
         .kw = (size_t)c->kernel[2],
-        .w_chunk = d->chunk_bytes,
+        .w_chunk = d->repeat > 1 ? 0 : d->chunk_bytes,
         .planes = (size_t)d->planes,
     });
 }
