@@ -322,13 +322,13 @@ static bool take_piece(struct exchange *x, size_t len)
 }
 
 /* Adds a piece of the body. Over a bound the rest is read and dropped, since an answer cannot be
- * given in the middle of a body. */
+ * given in the middle of a body; small pieces count for more than they hold. */
 static bool collect(struct exchange *x, const char *piece, size_t len)
 {
     x->too_much |= !x->too_much && !take_piece(x, len);
     if (x->too_much) {
         drop_body(x);
-        x->dropped += len;
+        x->dropped += len > PIECE_MIN ? len : PIECE_MIN;
         return x->dropped / 4 <= x->http->options.max_body;
     }
     memcpy(x->body + x->req.body_len, piece, len);
