@@ -220,7 +220,7 @@ def replace(soak):
     connection = http.client.HTTPConnection("127.0.0.1", soak.server.port,
                                             timeout=serving.PATIENCE)
     n = 0
-    while not soak.ending.wait(0.5):
+    while not soak.ending.wait(0.5) and soak.server.process.poll() is None:
         n += 1
         part = soak.folder / "flip" / "part"
         part.write_bytes(factor(2 + n % 2))
@@ -281,7 +281,9 @@ def main():
         (folder / "flip" / "model.onnx").write_bytes(factor(2))
         (folder / "broken" / "model.onnx").write_bytes(b"\x08\x08this is no model")
         server = serving.Server(serving.ROOT / "models" / "fashion", folder, "--model-control",
-                                "--max-queue", "1000")
+                                "--max-queue", "1000",
+                                # A machine that stands still for a while is no reason to hang up.
+                                "--idle-timeout", "3600", "--header-timeout", "600")
         at_rest = descriptors(server)
         soak, memory, open_files = run(server, folder, seconds)
         if server.process.poll() is None:
