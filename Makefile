@@ -232,6 +232,7 @@ clean: ## remove build/
 
 include tests/load/load.mk
 include tests/fuzz/fuzz.mk
+include tests/analysis.mk
 include docker/docker.mk docker/release.mk
 include docker/charts.mk
 

@@ -11,13 +11,14 @@ FUZZ_REPLAY  := $(FUZZ_TARGETS:%=$(B)/tests/fuzz/replay_%)
 TEST_BIN     += $(FUZZ_REPLAY)
 
 TARGET ?= $(FUZZ_TARGETS)
-TIME   ?= 60
+# Seconds where TIME is given: the load generator has a default of its own for it.
+FUZZ_TIME := $(if $(filter file default undefined,$(origin TIME)),60,$(TIME))
 
 .PHONY: fuzz fuzzers
 fuzz: ## fuzz TARGET="model http ..." (all) for TIME=60 seconds each
 	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	@$(MAKE) --no-print-directory CC=clang MODE=fuzz -j$$(nproc) fuzzers
-	@for t in $(TARGET); do tests/fuzz/run.sh build/fuzz-clang/tests/fuzz/fuzz_$$t $$t $(TIME) || exit 1; done
+	@for t in $(TARGET); do tests/fuzz/run.sh build/fuzz-clang/tests/fuzz/fuzz_$$t $$t $(FUZZ_TIME) || exit 1; done
 
 fuzzers: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/fuzz_%)
 
@@ -50,7 +51,7 @@ fuzz-differential: setup-test build/node_modules/onnxruntime-node ## random netw
 	rm -rf build/fuzz-cases && mkdir -p build/fuzz-cases
 	$(DIFFERENTIAL) --from $(SEED) --count 300 --write build/fuzz-cases
 	NODE_PATH=build/node_modules node tests/fuzz/onnxruntime.js build/fuzz-cases
-	$(DIFFERENTIAL) --from $$(($(SEED) + 300)) --seconds $(TIME)
+	$(DIFFERENTIAL) --from $$(($(SEED) + 300)) --seconds $(FUZZ_TIME)
 
 $(DIFFERENTIAL): $(B)/tests/fuzz/differential.o $(B)/tests/fuzz/random_net.o \
     $(B)/tests/avx512_emulated.o $(LIB)
