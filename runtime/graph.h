@@ -109,6 +109,7 @@ struct rt_step {
 };
 
 #define RT_MAX_STEPS 8
+#define RT_MAX_CHOICES 4
 
 struct rt_node {
     const struct rt_op *op; /* NULL: dead */
@@ -121,6 +122,9 @@ struct rt_node {
     const struct rt_attr *attr;
     int n_steps;
     struct rt_step step[RT_MAX_STEPS];
+    int choice;       /* of the ways in which its operator can compute it */
+    int n_ways;       /* how many there are, and their names; 0: one */
+    const char *way[RT_MAX_CHOICES];
     int batchnorm;    /* index into the graph's report, -1: not a batch norm */
     void *state;      /* what the operator's prepare() made; see op.h */
     size_t scratch;   /* bytes of working memory its run() wants; the same */

@@ -272,11 +272,17 @@ enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_opti
         m->options.max_batch = DEFAULT_MAX_BATCH;
     if (m->options.memory_limit == 0)
         m->options.memory_limit = DEFAULT_MEMORY;
+    if (m->options.tuning != NULL) { /* programs may be compiled later */
+        m->tuning = rt_strdup(m->options.tuning);
+        m->options.tuning = m->tuning;
+    }
     m->max_threads = rt_cpu_budget();
     if (m->options.threads > m->max_threads)
         m->max_threads = m->options.threads;
     enum rt_status s = RT_OK;
-    if (m->options.max_batch > MOST_BATCH)
+    if (options != NULL && options->tuning != NULL && m->tuning == NULL)
+        s = rt_fail(err, RT_E_NOMEM, "out of memory while loading the model");
+    if (s == RT_OK && m->options.max_batch > MOST_BATCH)
         s = rt_fail(err, RT_E_LIMIT, "max_batch is %d, at most %d is possible",
                     m->options.max_batch, MOST_BATCH);
     if (s == RT_OK)
@@ -309,6 +315,41 @@ static char *folder_of(const char *path)
     return folder;
 }
 
+/* A file of choices is some lines a layer. */
+#define MOST_TUNING ((size_t)1 << 20)
+
+/* The text beside the model, for rt_free(); NULL: there is none. */
+static enum rt_status read_tuning(const char *path, char **out, struct rt_error *err)
+{
+    const size_t len = strlen(path) + sizeof ".tune";
+    char *file = rt_alloc(len), *text = NULL;
+    struct rt_mapped map;
+    *out = NULL;
+    if (file == NULL)
+        return rt_fail_nomem(err, len);
+    snprintf(file, len, "%s.tune", path);
+    enum rt_status s = rt_mapped_open(file, &map, err);
+    if (s == RT_E_NOT_FOUND) {
+        rt_free(file);
+        if (err != NULL)
+            *err = (struct rt_error){ .status = RT_OK };
+        return RT_OK;
+    }
+    if (s == RT_OK) {
+        text = map.len <= MOST_TUNING ? rt_zalloc(map.len + 1) : NULL;
+        if (text != NULL)
+            memcpy(text, map.bytes, map.len);
+        else
+            s = map.len > MOST_TUNING
+                    ? rt_fail(err, RT_E_LIMIT, "%s: larger than %zu bytes", file, MOST_TUNING)
+                    : rt_fail_nomem(err, map.len);
+        rt_mapped_close(&map);
+    }
+    rt_free(file);
+    *out = text;
+    return s;
+}
+
 enum rt_status rt_model_load_file(const char *path, const struct rt_options *options,
                                   struct rt_model **out, struct rt_error *err)
 {
@@ -318,7 +359,13 @@ enum rt_status rt_model_load_file(const char *path, const struct rt_options *opt
     char *folder = folder_of(path);
     if (folder == NULL)
         return rt_fail(err, RT_E_NOMEM, "%s: out of memory", path);
-    enum rt_status s = rt_mapped_open(path, &file, err);
+    char *tuning = NULL;
+    enum rt_status s = RT_OK;
+    if (o.tuning == NULL && !o.untuned)
+        s = read_tuning(path, &tuning, err);
+    o.tuning = tuning != NULL ? tuning : o.tuning;
+    if (s == RT_OK)
+        s = rt_mapped_open(path, &file, err);
     if (s == RT_OK) {
         o.folder = folder;
         s = rt_model_load(file.bytes, file.len, &o, &m, err);
@@ -332,6 +379,7 @@ enum rt_status rt_model_load_file(const char *path, const struct rt_options *opt
     }
     if (s == RT_OK)
         *out = m;
+    rt_free(tuning);
     rt_free(folder);
     return s;
 }
@@ -356,6 +404,7 @@ void rt_model_release(struct rt_model *m)
     rt_free(m->input);
     rt_free(m->output);
     rt_free(m->batch_note);
+    rt_free(m->tuning);
     rt_free(m->bytes);
     pthread_mutex_destroy(&m->lock);
     rt_free(m);
@@ -472,6 +521,9 @@ void rt_model_info(const struct rt_model *m, struct rt_model_info *info)
         .unplanned_bytes = p != NULL ? p->plan.unplanned : 0,
         .dynamic = m->mode == RT_MODE_SHAPED || m->mode == RT_MODE_INTERPRETED,
         .rounds = rounds(m->src),
+        .signature = p != NULL ? p->chosen.signature : 0,
+        .tuned = p != NULL ? p->chosen.tuned : 0,
+        .tuning_note = p != NULL && p->chosen.note[0] != '\0' ? p->chosen.note : NULL,
         .isa = rt_isa(),
         .batch_note = m->batch_note,
     };

@@ -33,6 +33,7 @@ struct rt_model {
     struct rt_program *program; /* of the declared shapes, or of a guess at them; may be NULL */
     struct rt_io *input, *output;
     char *batch_note;
+    char *tuning; /* a copy of options.tuning */
     pthread_mutex_t lock; /* over shaped */
     struct rt_shaped *shaped;
 };

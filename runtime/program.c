@@ -142,7 +142,9 @@ static enum rt_status prepare(struct rt_program *p, const struct rt_program_opti
         .packings = &packings,
     };
     struct report r = { .to = how->options };
-    enum rt_status s = prepare_nodes(p, &b, &r, err);
+    enum rt_status s = rt_choose(p->g, how->options, &p->chosen, err);
+    if (s == RT_OK)
+        s = prepare_nodes(p, &b, &r, err);
     if (s == RT_OK)
         rt_packings_run(&packings, how->threads, tell_packed, &r);
     tell(&r, r.total);
@@ -211,6 +213,9 @@ static enum rt_status describe(struct rt_program *p, struct rt_error *err)
         };
         if (l->fused == NULL)
             return rt_fail(err, RT_E_NOMEM, "out of memory while describing the model");
+        l->n_choices = n->n_ways;
+        l->chosen = n->choice;
+        memcpy(l->choice, n->way, sizeof l->choice);
         for (int k = 0; k < l->shape.rank; k++)
             if (rt_is_batched(l->shape.dim[k]))
                 l->shape.dim[k] = -1;

@@ -2,6 +2,7 @@
 #ifndef RUNTIME_PROGRAM_H
 #define RUNTIME_PROGRAM_H
 
+#include "runtime/choose.h"
 #include "runtime/graph.h"
 #include "runtime/plan.h"
 
@@ -14,6 +15,7 @@ struct rt_program {
     struct rt_layer *layer;
     double flops;
     size_t weight_bytes;
+    struct rt_chosen chosen;
 };
 
 /* What compiling a program is told beside the graph. */

@@ -29,6 +29,10 @@ struct rt_options {
                              node, slowly */
     bool allow_batch_statistics; /* accept BatchNormalization with training_mode = 1 */
     enum rt_batchnorm_mode batchnorm;
+    size_t extra_weights; /* bytes that transformed weights may take beyond the model's own; 0: a sixth
+                             of the model's, at least 64 MiB. Algorithms are chosen within it */
+    const char *tuning;   /* the text of a file that `convd tune` wrote; NULL: none */
+    bool untuned;         /* rt_model_load_file() looks for no such file beside the model's */
     const char *folder;   /* where external tensor data may be read from; NULL: nowhere */
     int threads;          /* the largest team a session will have, if more than rt_cpu_budget() */
     /* Told how many of the constants' bytes have been compiled, by the thread that loads; NULL:
@@ -43,7 +47,8 @@ struct rt_options {
  * it is wrong (RT_E_INVALID), missing (RT_E_UNSUPPORTED) or too much (RT_E_LIMIT). */
 enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_options *options,
                              struct rt_model **out, struct rt_error *err);
-/* The same from a file, which is mapped; external data is looked for in the file's own folder. */
+/* The same from a file, which is mapped; external data is looked for in the file's own folder, and
+ * choices that `convd tune` measured in the file of its name with ".tune" behind it. */
 enum rt_status rt_model_load_file(const char *path, const struct rt_options *options,
                                   struct rt_model **out, struct rt_error *err);
 struct rt_model *rt_model_retain(struct rt_model *m);
@@ -134,6 +139,9 @@ struct rt_layer {
     const char *algorithm; /* "direct 6x16", "depthwise", ...; "" where there is no choice */
     enum rt_dtype dtype;
     struct rt_shape shape; /* of its first output; -1 for the batch */
+    int n_choices;         /* ways in which it can be computed, with their names; 0: there is one */
+    const char *choice[4];
+    int chosen;
     double flops;          /* a sample: a multiply-add counts two */
     size_t weight_bytes;   /* as packed */
 };
@@ -155,6 +163,9 @@ struct rt_model_info {
     size_t unplanned_bytes;       /* activations at max_batch if no memory were used twice */
     bool dynamic;                 /* has free dimensions beside the batch */
     bool rounds;                  /* computes in integers made by rounding (quantised) */
+    uint64_t signature;           /* of what `convd tune` chooses for: other weights are the same */
+    int tuned;                    /* layers that are computed as a file of `convd tune` says */
+    const char *tuning_note;      /* why such a file was not used; NULL: it was, or there is none */
     const char *isa;              /* kernels in use: "avx2", ... */
     const char *batch_note;       /* why the batch axis is not free; NULL when it is */
 };

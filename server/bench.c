@@ -170,6 +170,9 @@ static enum rt_status load(const struct sv_bench_options *o, enum rt_batchnorm_m
                            struct sv_bench_case *cases, int n, struct rt_error *err)
 {
     struct rt_options options = { .exact = o->exact,
+                                  .untuned = o->untuned,
+                                  .tuning = o->tuning,
+                                  .extra_weights = o->extra_weights,
                                   .allow_batch_statistics = true,
                                   .batchnorm = mode };
     struct rt_model *m = NULL;

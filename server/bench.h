@@ -10,6 +10,9 @@ struct sv_bench_options {
     const char *path; /* a model file, or a folder with model.onnx */
     double seconds;   /* measured for each case; warming up comes on top */
     bool exact;
+    bool untuned;                        /* whatever file of choices lies beside the model */
+    const char *tuning;                  /* the text of one, in its stead; NULL: none */
+    size_t extra_weights;                /* as rt_options has it */
     bool zero;                           /* inputs are zeros instead of random numbers */
     bool progress;                       /* show how far it is, on a terminal */
     bool profile;                        /* measure each layer as well, in runs of their own */

@@ -15,13 +15,14 @@ int sv_run_main(int argc, char **argv);
 int sv_test_main(int argc, char **argv);
 int sv_inspect_main(int argc, char **argv);
 int sv_bench_main(int argc, char **argv);
+int sv_tune_main(int argc, char **argv);
 int sv_health_main(int argc, char **argv);
 int sv_completion_main(int argc, char **argv);
 int sv_man_main(int argc, char **argv);
 
 /* Their tables of options. */
 extern const struct sv_command sv_predict_command, sv_run_command, sv_test_command,
-    sv_inspect_command, sv_bench_command, sv_health_command, sv_completion_command, sv_man_command;
+    sv_inspect_command, sv_bench_command, sv_tune_command, sv_health_command, sv_completion_command, sv_man_command;
 
 /* Options that several commands have, as entries of their tables; at is the offset of the member
  * that each fills. */
@@ -34,6 +35,13 @@ extern const struct sv_command sv_predict_command, sv_run_command, sv_test_comma
     {                                                                                              \
         .name = "max-model-memory", .type = SV_OPTION_SIZE, .offset = (at), .value = "BYTES",      \
         .help = "weights, constants and activations that a model may need", .none = "4G"           \
+    }
+#define SV_CLI_EXTRA(at)                                                                           \
+    {                                                                                              \
+        .name = "extra-weights", .type = SV_OPTION_SIZE, .offset = (at), .value = "BYTES",         \
+        .help = "what weights may take beyond the model's own where faster algorithms want them "  \
+                "transformed",                                                                     \
+        .none = "a sixth of the model, at least 64M"                                               \
     }
 #define SV_CLI_EXACT(at)                                                                           \
     {                                                                                              \

@@ -15,6 +15,7 @@ struct settings {
     struct sv_option_list batch, threads, batchnorm, shape;
     double seconds;
     bool profile, json, exact, zero;
+    size_t extra;
     const char *plot;
 };
 
@@ -58,6 +59,7 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_FLAG,
       .offset = offsetof(struct settings, profile),
       .help = "print the time of each layer" },
+    SV_CLI_EXTRA(offsetof(struct settings, extra)),
     SV_CLI_EXACT(offsetof(struct settings, exact)),
     { .name = "json",
       .type = SV_OPTION_FLAG,
@@ -327,6 +329,7 @@ int sv_bench_main(int argc, char **argv)
         .path = rest.item[0],
         .seconds = set.seconds,
         .exact = set.exact,
+        .extra_weights = set.extra,
         .zero = set.zero,
         .profile = set.profile || set.batchnorm.n > 0,
         .progress = true,

@@ -12,7 +12,7 @@
 
 struct settings {
     bool json, exact;
-    size_t memory;
+    size_t memory, extra;
     int max_batch, batchnorm, batch;
     struct sv_option_list threads;
     const char *plot;
@@ -36,6 +36,7 @@ static const struct sv_option options[] = {
       .offset = offsetof(struct settings, batchnorm),
       .help = "compile batch norms into other layers or each as its own",
       .choices = "folded|separate" },
+    SV_CLI_EXTRA(offsetof(struct settings, extra)),
     SV_CLI_EXACT(offsetof(struct settings, exact)),
     { .name = "threads",
       .letter = 't',
@@ -119,6 +120,10 @@ static void print_summary(const char *file, const struct rt_model *m)
     if (i.dynamic)
         puts("  sizes       free beside the batch: planned anew for each");
     printf("  kernels     %s\n", i.isa);
+    if (i.tuning_note != NULL)
+        printf("  tuning      its .tune file is not used: %s\n", i.tuning_note);
+    else if (i.tuned > 0)
+        printf("  tuning      %d layers as its .tune file says\n", i.tuned);
     heading("Memory");
     printf("  weights      %s, as packed\n", sv_quantity((double)i.weight_bytes, "B", a));
     printf("  activations  %s for one sample, %s for %d\n",
@@ -369,6 +374,7 @@ int sv_inspect_main(int argc, char **argv)
         .max_batch = n_threads > 0 && set.batch > set.max_batch ? set.batch : set.max_batch,
         .memory_limit = set.memory,
         .exact = set.exact,
+        .extra_weights = set.extra,
         .allow_batch_statistics = true,
         .batchnorm = set.batchnorm == 0 ? RT_BATCHNORM_FOLDED : RT_BATCHNORM_SEPARATE,
     };

@@ -15,6 +15,7 @@ const struct sv_cli_command sv_commands[] = {
     { &sv_test_command, sv_test_main, "DIR...", "check models against recorded answers" },
     { &sv_inspect_command, sv_inspect_main, "MODEL", "layers, batch norms, memory, FLOPs" },
     { &sv_bench_command, sv_bench_main, "MODEL", "measure speed" },
+    { &sv_tune_command, sv_tune_main, "MODEL", "measure algorithms and keep the fastest" },
     { &sv_health_command, sv_health_main, "[URL]", "ask a server whether it is ready" },
     { &sv_completion_command, sv_completion_main, "bash|zsh", "print what a shell completes by" },
     { &sv_man_command, sv_man_main, "", "print the manual page" },

@@ -369,24 +369,6 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
     return s;
 }
 
-/* The file is read, not mapped as rt_model_load_file() has it: somebody may cut it short meanwhile,
- * which must not end the process. */
-static enum rt_status load_file(struct sv_model *m, struct rt_options *options,
-                                struct rt_error *err)
-{
-    void *bytes = NULL;
-    size_t len;
-    char *folder = sv_path_folder(m->path);
-    enum rt_status s = folder != NULL ? sv_file_read(m->path, 0, &bytes, &len, err)
-                                      : rt_fail_nomem(err, strlen(m->path));
-    options->folder = folder;
-    if (s == RT_OK)
-        s = rt_model_load(bytes, len, options, &m->rt, err);
-    rt_free(bytes);
-    rt_free(folder);
-    return s;
-}
-
 static enum rt_status load(struct sv_model *m, const struct sv_source *src,
                            const struct sv_registry_options *o, struct rt_error *err)
 {
@@ -394,13 +376,14 @@ static enum rt_status load(struct sv_model *m, const struct sv_source *src,
         .max_batch = m->config.max_batch_size > 0 ? m->config.max_batch_size : o->max_batch,
         .memory_limit = o->memory_limit,
         .exact = o->exact,
+        .extra_weights = o->extra_weights,
         .allow_batch_statistics = m->config.allow_batch_statistics,
         .batchnorm = m->config.batchnorm,
         .threads = sv_cores_total(o->cores),
         .progress = o->loading != NULL ? sv_progress_loading : NULL,
         .progress_user = o->loading,
     };
-    enum rt_status s = load_file(m, &options, err);
+    enum rt_status s = rt_model_load_file(m->path, &options, &m->rt, err);
     if (s != RT_OK)
         return s;
     if (m->config.default_timeout_us == 0)

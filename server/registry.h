@@ -60,6 +60,7 @@ struct sv_registry_options {
     size_t max_queue_memory; /* likewise: of inputs, one sample a request; 0: no bound */
     int queue_timeout_us;    /* likewise; 0: none */
     size_t memory_limit;     /* of each model, as in rt_options */
+    size_t extra_weights;    /* likewise */
     struct sv_cores *cores;  /* the budget, shared by all models; must outlive every model */
     size_t max_pixels;       /* of a picture, goes into every model's preprocess; 0: the default */
     bool exact;              /* no algorithm that reorders sums, and every JPEG decoded whole */

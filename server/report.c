@@ -3,6 +3,8 @@
 
 #include "server/layer_times.h"
 
+#include <stdio.h>
+
 size_t sv_report_output_bytes(const struct rt_layer *l)
 {
     struct rt_shape one = l->shape;
@@ -113,6 +115,7 @@ void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *
                     const struct sv_balances *balances)
 {
     struct rt_model_info i;
+    char signature[17];
     rt_model_info(m, &i);
     sv_json_object(j, NULL);
     sv_json_string(j, "file", file);
@@ -126,6 +129,10 @@ void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *
     sv_json_string(j, "batch_note", i.batch_note);
     sv_json_bool(j, "dynamic", i.dynamic);
     sv_json_string(j, "isa", i.isa);
+    snprintf(signature, sizeof signature, "%016llx", (unsigned long long)i.signature);
+    sv_json_string(j, "signature", signature);
+    sv_json_int(j, "tuned_layers", i.tuned);
+    sv_json_string(j, "tuning_note", i.tuning_note);
     sv_json_row(j, "memory");
     sv_json_int(j, "weights", (int64_t)i.weight_bytes);
     sv_json_int(j, "activations", (int64_t)i.activation_bytes);

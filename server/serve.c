@@ -330,6 +330,7 @@ static enum rt_status start(struct server *s, struct rt_error *err)
             .cores = s->cores,
             .max_pixels = set->max_pixels,
             .exact = set->exact,
+            .extra_weights = set->extra_weights,
             .warm_up = true,
             .loading = &s->loading,
         };

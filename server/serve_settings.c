@@ -190,6 +190,13 @@ static const struct sv_option options[] = {
       AT(sandbox),
       .choices = "on|off",
       .help = "give up new privileges, system calls and files that a server does not need" },
+    { .name = "extra-weights",
+      .type = SV_OPTION_SIZE,
+      AT(extra_weights),
+      .value = "BYTES",
+      .help = "what a model's weights may take beyond its own where faster algorithms want them "
+              "transformed",
+      .none = "a sixth of the model, at least 64M" },
     { .name = "exact",
       .type = SV_OPTION_FLAG,
       AT(exact),

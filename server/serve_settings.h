@@ -39,6 +39,7 @@ struct sv_serve_settings {
     int idle_timeout;
     double drain_timeout;
     bool exact;
+    size_t extra_weights;
     int sandbox; /* enum sv_sandbox */
     int log_level;
     int log_format;

@@ -331,6 +331,9 @@ static void check_choice(void)
         struct rt_build b = { .g = s.g, .max_batch = 1, .threads = 1, .exact = exact };
         b.arena = rt_arena_create(0);
         struct rt_error err = { .text = "" };
+        struct rt_choice way[RT_MAX_CHOICES];
+        CHECK(s.n->op->choices(s.g, s.n, way) == 3, "has not three ways to be computed");
+        s.n->choice = rt_winograd_tile(&s.conv) / 2;
         CHECK(s.n->op->prepare(&b, s.n, &err) == RT_OK, "%s", err.text);
         CHECK((strstr(s.n->algorithm, "winograd") == NULL) == (exact != 0), "is %s",
               s.n->algorithm);

@@ -24,7 +24,7 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONVD = str(pathlib.Path(os.environ.get("CONVD_BINARY", ROOT / "build" / "convd")).resolve())
-COMMANDS = ["serve", "predict", "run", "test", "inspect", "bench", "completion", "man"]
+COMMANDS = ["serve", "predict", "run", "test", "inspect", "bench", "tune", "completion", "man"]
 
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("CONVD_")}
@@ -386,6 +386,111 @@ def test_inspect_on_a_terminal(conv):
     plain = [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in lines]
     assert "Batch norms" in plain and max(map(len, plain)) <= 100
     assert any("\u2026" in line for line in plain)
+
+
+@pytest.fixture
+def winograd(tmp_path):
+    """Two layers that have a choice, and one that has none."""
+    rng = np.random.default_rng(1)
+
+    def weights(*shape):
+        return rng.standard_normal(shape).astype(np.float32) / 24
+    nodes = [helper.make_node("Conv", ["x", "a"], ["p"], name="first", pads=[1, 1, 1, 1]),
+             helper.make_node("Conv", ["p", "b"], ["q"], name="in the middle", pads=[1, 1, 1, 1]),
+             helper.make_node("Conv", ["q", "c"], ["y"], name="last")]
+    return save(tmp_path / "winograd" / "model.onnx", nodes, [value("x", ["n", 64, 32, 32])],
+                [value("y", ["n", 8, 32, 32])],
+                [("a", weights(64, 64, 3, 3)), ("b", weights(64, 64, 3, 3)),
+                 ("c", weights(8, 64, 1, 1))])
+
+
+def tuning(model, *lines, isa=None, signature=None, version=1):
+    report = json.loads(convd("inspect", model, "--json").stdout)
+    text = [f"convd tuning {version}", f"isa {isa or report['isa']}",
+            f"model {signature or report['signature']}", *lines]
+    pathlib.Path(f"{model}.tune").write_text("".join(line + "\n" for line in text))
+
+
+def algorithms(model, *args):
+    report = json.loads(convd("inspect", model, "--json", *args).stdout)
+    return report, [layer["algorithm"].split(" ", 1) for layer in report["layers"]
+                    if layer["op"] == "Conv"]
+
+
+def answer(model, folder):
+    np.save(folder / "x.npy", np.random.default_rng(2).standard_normal(
+        (2, 64, 32, 32)).astype(np.float32))
+    convd("run", model, "--input", folder / "x.npy", "--output", folder / "out")
+    return np.load(folder / "out" / "y.npy")
+
+
+def test_tuning_file(winograd, tmp_path):
+    report, guess = algorithms(winograd)
+    assert report["tuned_layers"] == 0 and report["tuning_note"] is None
+    assert guess[0][0] == guess[1][0] == "winograd" and guess[2][0] == "direct"
+    before = answer(winograd, tmp_path)
+    tuning(winograd, "winograd F(2x2) first", "direct in the middle")
+    report, chosen = algorithms(winograd)
+    assert report["tuned_layers"] == 2 and report["tuning_note"] is None
+    assert chosen[0] == ["winograd", "F(2x2)"] and chosen[1][0] == "direct"
+    tuned = answer(winograd, tmp_path)
+    assert tuned.tobytes() == answer(winograd, tmp_path).tobytes()
+    assert tuned.tobytes() != before.tobytes() and np.allclose(tuned, before, rtol=1e-3, atol=1e-4)
+    assert "2 layers as its .tune file says" in convd("inspect", winograd).stdout
+    report, exact = algorithms(winograd, "--exact")
+    assert report["tuned_layers"] == 0 and all(a[0] == "direct" for a in exact)
+
+
+@pytest.mark.parametrize("head,reason", [
+    ({"isa": "sse9"}, "measured with sse9 kernels"),
+    ({"signature": "0123456789abcdef"}, "measured on another model"),
+    ({"version": 2}, "another version")])
+def test_tuning_file_of_others(winograd, head, reason):
+    guess = algorithms(winograd)[1]
+    tuning(winograd, "direct first", **head)
+    report, chosen = algorithms(winograd)
+    assert chosen == guess and report["tuned_layers"] == 0 and reason in report["tuning_note"]
+    assert reason in convd("inspect", winograd).stdout
+
+
+@pytest.mark.parametrize("lines,error", [
+    (["direct nothing"], "line 4: 'direct nothing' names no node"),
+    (["winograd F(6x6) first"], "line 4: 'winograd F(6x6) first'"),
+    (["direct first", "direct last"], "line 5: 'direct last'"),
+    (["", "direct first"], "line 4: ''")])
+def test_wrong_tuning_file(winograd, lines, error):
+    tuning(winograd, *lines)
+    for command in ["inspect", winograd], ["bench", winograd, "--seconds", "10ms"]:
+        message = error_of(*command, status=1)
+        assert "its .tune file" in message and error in message
+    pathlib.Path(f"{winograd}.tune").write_text("something else\n")
+    assert "line 1: expected 'convd tuning ...'" in error_of("inspect", winograd, status=1)
+
+
+def test_tune(winograd):
+    said = convd("tune", winograd, "--seconds", "10ms", "--threads", "1", "--batch", "2").stdout
+    file = pathlib.Path(f"{winograd}.tune")
+    assert file.exists() == (": written" in said)
+    assert ": written" in said or "no file" in said
+    if file.exists():
+        assert algorithms(winograd)[0]["tuned_layers"] == 2
+    other = save(winograd.parent / "none.onnx", [helper.make_node("Relu", ["x"], ["y"])],
+                 [value("x", ["n", 3])], [value("y", ["n", 3])])
+    assert "nothing to measure" in convd("tune", other).stdout
+
+
+def test_extra_weights(winograd):
+    def weights(*args):
+        report, used = algorithms(winograd, *args)
+        return report["memory"]["weights"], used
+    plenty, used = weights()
+    assert used[0] == used[1] == ["winograd", "F(4x4)"]
+    own, used = weights("--extra-weights", "1")
+    assert used[0][0] == used[1][0] == "direct"
+    one = 64 * 64 * 4 * (36 - 9)
+    assert plenty - own >= 2 * one
+    some, used = weights("--extra-weights", str(one))
+    assert own < some <= own + one + 4096 and [u[0] for u in used].count("winograd") >= 1
 
 
 def test_inspect_balance(conv):

@@ -244,6 +244,30 @@ static enum rt_status prepare_bias(struct rt_build *b, struct state *s, const fl
     return RT_OK;
 }
 
+/* Ways to compute a node: directly, or by tiles of 2x2 or 4x4. */
+static int tile_of(int choice)
+{
+    return 2 * choice;
+}
+
+static int choices(const struct rt_graph *g, const struct rt_node *n,
+                   struct rt_choice out[RT_MAX_CHOICES])
+{
+    static const char *const name[] = { "direct", "winograd F(2x2)", "winograd F(4x4)" };
+    struct rt_conv c;
+    int count = 0;
+    if (rt_conv_init(&c, g, n, false, NULL) != RT_OK ||
+        rt_in_const(g, n, RT_CONV_X)->layout == RT_PLAIN)
+        return 1;
+    while (count < 3 && rt_winograd_can(&c, tile_of(count))) {
+        const int m = tile_of(count);
+        out[count] = (struct rt_choice){ name[count], rt_winograd_cost(&c, m),
+                                         rt_winograd_bytes(&c, m) };
+        count++;
+    }
+    return count;
+}
+
 static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_error *err)
 {
     struct state *s = rt_arena_alloc(b->arena, sizeof *s);
@@ -259,7 +283,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     status = prepare_bias(b, s, bias >= 0 ? rt_in(b->g, n, bias)->data : NULL, err);
     if (status != RT_OK)
         return status;
-    const int tile = plain || b->exact ? 0 : rt_winograd_tile(&s->c);
+    const int tile = plain || b->exact ? 0 : tile_of(n->choice);
     if (tile > 0)
         status = rt_winograd_prepare(b, n, &s->c, tile, &w, s->bias, &s->winograd, err);
     else if (rt_conv_is_depthwise(&s->c))
@@ -532,6 +556,7 @@ const struct rt_op rt_op_ConvBlocked = {
     .max_out = 1,
     .traits = RT_OP_EPILOGUE,
     .infer = infer,
+    .choices = choices,
     .prepare = prepare,
     .run = run,
 };

@@ -99,26 +99,34 @@ static double cost_of_direct(const struct rt_conv *c)
     return 9 * ((double)(c->out[1] * c->out[2]) / DIRECT_SHARE + COST_WEIGHTS);
 }
 
-static double weight_bytes(const struct rt_conv *c, int m)
+size_t rt_winograd_bytes(const struct rt_conv *c, int m)
 {
-    return (double)((m + 2) * (m + 2)) * (double)c->channels * (double)c->maps * sizeof(float);
+    const int elements = m == 0 ? 9 : (m + 2) * (m + 2);
+    return (size_t)elements * (size_t)c->channels * (size_t)c->maps * sizeof(float);
+}
+
+bool rt_winograd_can(const struct rt_conv *c, int m)
+{
+    if (m == 0)
+        return true;
+    for (int a = 0; a < 3; a++)
+        if (c->kernel[a] != (a == 0 ? 1 : 3) || c->stride[a] != 1 || c->dilation[a] != 1)
+            return false;
+    return c->groups == 1 && c->in[0] == 1 && rt_winograd_bytes(c, m) <= MOST_WEIGHTS;
+}
+
+double rt_winograd_cost(const struct rt_conv *c, int m)
+{
+    const double pairs = (double)c->channels * (double)ceil_div(c->maps, rt_kernels()->block);
+    return pairs * (m == 0 ? cost_of_direct(c) : cost_of_tiles(c, m));
 }
 
 int rt_winograd_tile(const struct rt_conv *c)
 {
-    for (int a = 0; a < 3; a++)
-        if (c->kernel[a] != (a == 0 ? 1 : 3) || c->stride[a] != 1 || c->dilation[a] != 1)
-            return 0;
-    if (c->groups != 1 || c->in[0] != 1)
-        return 0;
     int best = 0;
-    double least_cost = cost_of_direct(c);
-    for (int m = 2; m <= 4; m += 2) {
-        if (weight_bytes(c, m) <= MOST_WEIGHTS && cost_of_tiles(c, m) < least_cost) {
-            least_cost = cost_of_tiles(c, m);
+    for (int m = 2; m <= 4; m += 2)
+        if (rt_winograd_can(c, m) && rt_winograd_cost(c, m) < rt_winograd_cost(c, best))
             best = m;
-        }
-    }
     return best;
 }
 

@@ -14,6 +14,12 @@ struct rt_winograd;
  * the level of kernels. */
 int rt_winograd_tile(const struct rt_conv *c);
 
+/* Of tiles of m x m, or of the direct algorithm (m = 0): whether they can, what a sample costs in
+ * multiply-adds of vectors, and what the weights take. */
+bool rt_winograd_can(const struct rt_conv *c, int m);
+double rt_winograd_cost(const struct rt_conv *c, int m);
+size_t rt_winograd_bytes(const struct rt_conv *c, int m);
+
 /* Packs weights w[maps][channels][3][3] for tiles of m x m and sets n->scratch, n->weight_bytes and
  * n->algorithm. bias: a float a map, filled up to whole blocks; kept. *out is written on RT_OK only
  * and lives in b->arena. */

@@ -61,6 +61,13 @@ struct rt_build {
     struct rt_packings *packings; /* weights that are packed later; NULL: each is at once */
 };
 
+/* A way to compute a node, where there are several. */
+struct rt_choice {
+    const char *name; /* two words at most: "winograd F(4x4)" */
+    double cost;      /* of a sample, in multiply-adds of vectors; comparable within a model */
+    size_t weight_bytes;
+};
+
 struct rt_op {
     const char *name;   /* ONNX op_type, or the runtime's own for what passes put in */
     const char *domain; /* NULL: ai.onnx; "ai.convd": only passes make it, files cannot */
@@ -80,6 +87,12 @@ struct rt_op {
      * constants move after this and what rt_build_pack() was given: state must not point at them
      * any more. NULL: nothing to do. */
     enum rt_status (*prepare)(struct rt_build *b, struct rt_node *n, struct rt_error *err);
+
+    /* The ways to compute the node, of which node->choice is an index in prepare: the first is the one
+     * that adds as the standard does. How many there are does not depend on activations' sizes. NULL:
+     * there is one. Called on nodes whose layouts are set. */
+    int (*choices)(const struct rt_graph *g, const struct rt_node *n,
+                   struct rt_choice out[RT_MAX_CHOICES]);
 
     /* Called on every worker of the team at once; together they write all of out[]. A worker may
      * read what another wrote only after rt_worker_barrier(). Each output element is computed by
