@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "server/clock.h"
 #include "server/queue.h"
@@ -22,7 +24,7 @@ struct executor {
 };
 
 struct sv_batcher {
-    int n_in, n_out, max_batch, at_once;
+    int n_in, n_out, max_batch, at_once, nice;
     struct sv_core_split split;
     struct sv_cores *cores;
     struct sv_stats *stats;
@@ -280,7 +282,8 @@ static int take_share(struct executor *ex, int *cores)
 {
     struct sv_batcher *b = ex->batcher;
     const int all = b->split.team, free = *cores + sv_cores_take_spare(b->cores, all - *cores);
-    const int waiting = sv_queue_samples(&b->queue, INT_MAX);
+    /* All cores together have one batch at most: what is taken waits for nobody else's time. */
+    const int waiting = sv_queue_samples(&b->queue, b->max_batch > all ? b->max_batch : all);
     const int share = waiting / all + (waiting % all > 0);
     const int n = sv_queue_take(&b->queue, sv_now_ns(), share, ex->piece);
     int samples = 0;
@@ -368,6 +371,8 @@ static void *execute(void *arg)
 {
     struct executor *ex = arg;
     struct sv_batcher *b = ex->batcher;
+    if (b->nice > 0) /* its teams' threads inherit it */
+        setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + b->nice);
     pthread_setname_np(pthread_self(), "convd-run");
     pthread_mutex_lock(&b->lock);
     for (;;) {
@@ -438,6 +443,7 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
     b->n_out = o->n_out;
     b->max_batch = o->max_batch;
     b->at_once = o->at_once;
+    b->nice = o->nice;
     b->split = o->split;
     b->cores = o->cores;
     b->stats = o->stats;
