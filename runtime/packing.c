@@ -3,6 +3,8 @@
 
 #include "runtime/parallel.h"
 
+#include <stdatomic.h>
+
 bool rt_packings_add(struct rt_packings *p, struct rt_arena *arena, rt_pack *pack, void *ctx,
                      int64_t n)
 {
@@ -18,23 +20,27 @@ bool rt_packings_add(struct rt_packings *p, struct rt_arena *arena, rt_pack *pac
 
 struct run {
     const struct rt_packings *p;
+    atomic_llong done;
     void (*progress)(void *user, size_t done, size_t total);
     void *user;
 };
 
 static void run(void *ctx, const struct rt_worker *w)
 {
-    const struct run *r = ctx;
+    struct run *r = ctx;
     const struct rt_packing *one = r->p->head;
     int64_t begin = 0, end = 0;
     while (rt_worker_claim(w, r->p->n, 1, &begin, &end)) {
         if (w->id == 0)
-            r->progress(r->user, (size_t)begin, (size_t)r->p->n);
+            r->progress(r->user, (size_t)atomic_load(&r->done), (size_t)r->p->n);
+        if (begin < one->first)
+            one = r->p->head;
         for (int64_t i = begin; i < end; i++) {
             while (i >= one->first + one->n)
                 one = one->next;
             one->pack(one->ctx, i - one->first);
         }
+        atomic_fetch_add(&r->done, end - begin);
     }
 }
 
@@ -42,5 +48,5 @@ void rt_packings_run(const struct rt_packings *p, int threads,
                      void (*progress)(void *user, size_t done, size_t total), void *user)
 {
     if (p->n > 0)
-        rt_parallel(threads, run, &(struct run){ p, progress, user });
+        rt_parallel(threads, run, &(struct run){ .p = p, .progress = progress, .user = user });
 }

@@ -41,7 +41,7 @@ void rt_worker_barrier(const struct rt_worker *w)
     unsigned round = atomic_load(&b->round);
     if (atomic_fetch_add(&b->arrived, 1) + 1 == w->count) {
         atomic_store(&b->arrived, 0);
-        atomic_store(&b->claimed, 0);
+        rt_claims_reset(b, w->count);
         atomic_fetch_add(&b->round, 1);
         if (atomic_load(&b->asleep) > 0)
             futex(&b->round, FUTEX_WAKE, INT_MAX);
@@ -69,6 +69,33 @@ void rt_worker_share(const struct rt_worker *w, int64_t n, int64_t grain, int64_
     *end = last * grain < n ? last * grain : n;
 }
 
+static int claim_ranges(int workers)
+{
+    return workers < RT_CLAIM_RANGES ? workers : RT_CLAIM_RANGES;
+}
+
+void rt_claims_reset(struct rt_barrier *b, int workers)
+{
+    for (int i = 0; i < claim_ranges(workers); i++)
+        atomic_store_explicit(&b->claimed[i], 0, memory_order_relaxed);
+}
+
+/* Some of a range's n grains, of which *claimed are taken: half of what is left, shared by the
+ * workers that may come for it. */
+static bool claim_from(atomic_llong *claimed, int64_t n, int workers, int64_t *from, int64_t *to)
+{
+    long long at = atomic_load_explicit(claimed, memory_order_relaxed), next;
+    do {
+        if (at >= n)
+            return false;
+        const int64_t some = (n - at) / (2 * workers);
+        next = at + (some > 1 ? some : 1);
+    } while (!atomic_compare_exchange_weak(claimed, &at, next));
+    *from = at;
+    *to = next;
+    return true;
+}
+
 bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
                      int64_t *end)
 {
@@ -79,19 +106,20 @@ bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_
     }
     if (w->rehearsal != NULL)
         rt_rehearsal_turn(w);
-    atomic_llong *claimed = &w->barrier->claimed;
-    long long at = atomic_load(claimed), next;
-    do {
-        if (at >= n)
-            return false;
-        /* Half of an even share of what is left. */
-        const int64_t grains = (n - at) / (2 * w->count * grain);
-        next = at + (grains > 1 ? grains : 1) * grain;
-        next = next < n ? next : n;
-    } while (!atomic_compare_exchange_weak(claimed, &at, next));
-    *begin = at;
-    *end = next;
-    return true;
+    const int64_t grains = (n + grain - 1) / grain;
+    const int ranges = claim_ranges(w->count), home = w->id * ranges / w->count;
+    for (int i = 0; i < ranges; i++) {
+        const int range = (home + i) % ranges;
+        const int64_t first = grains * range / ranges, past = grains * (range + 1) / ranges;
+        int64_t from, to;
+        const int workers = i == 0 ? w->count / ranges : w->count;
+        if (claim_from(&w->barrier->claimed[range], past - first, workers, &from, &to)) {
+            *begin = (first + from) * grain;
+            *end = (first + to) * grain < n ? (first + to) * grain : n;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* What a further worker adds to the time that each of them takes for its part of a piece. */

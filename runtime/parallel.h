@@ -8,20 +8,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Items that are claimed lie in at most so many ranges. */
+#define RT_CLAIM_RANGES 16
+
 /* Where workers wait for each other. Cleared, it is ready; only parallel.c looks inside. On a cache
  * line of its own, since many threads watch it. */
 struct rt_barrier {
     _Alignas(64) atomic_int arrived;
     atomic_uint round; /* the futex: moves on when all have arrived */
     atomic_int asleep;
-    atomic_llong claimed; /* items since the last round that workers have taken */
+    _Alignas(64) atomic_llong claimed[RT_CLAIM_RANGES]; /* items of a range, since the last round */
 };
 
 /* One thread's place in the team. A team of one needs no barriers and has none. */
 struct rt_worker {
     int id; /* 0 .. count - 1 */
     int count;
-    struct rt_barrier *barrier; /* NULL when count is 1 */
+    struct rt_barrier *barrier;     /* NULL when count is 1 */
     struct rt_rehearsal *rehearsal; /* NULL: this is a run; see rehearsal.h */
     int number;                     /* in the rehearsal, whatever team this is a place in */
 };
@@ -30,8 +33,8 @@ struct rt_worker {
  * reach the same barriers on every worker. */
 void rt_parallel(int threads, void (*fn)(void *ctx, const struct rt_worker *w), void *ctx);
 
-/* Writes to each page of len bytes at p, which are zeros, by threads workers: the first run then finds
- * its memory made, near the cores that use it, and its team awake. */
+/* Writes to each page of len bytes at p, which are zeros, by threads workers: the first run then
+ * finds its memory made, near the cores that use it, and its team awake. */
 void rt_parallel_touch(int threads, void *p, size_t len);
 
 /* Waits until every worker of the team has come here; what they wrote before can be read after.
@@ -44,11 +47,16 @@ void rt_worker_share(const struct rt_worker *w, int64_t n, int64_t grain, int64_
                      int64_t *end);
 
 /* Takes some of items 0..n-1 that no worker has taken since the team's last barrier, as
- * *begin..*end-1: in order, in runs of a multiple of grain that grow shorter towards the end, so
- * that a worker that was held up is not waited for long. *begin and *end are 0 before a worker's
- * first call. False: there are none left. One loop of claims at a time between two barriers. */
+ * *begin..*end-1, in runs of a multiple of grain that grow shorter towards the end, so that a
+ * worker that was held up is not waited for long. A worker begins with what rt_worker_share() would
+ * give it, which is likely to need what it made in the step before, and goes on with what others
+ * have left. *begin and *end are 0 before a worker's first call. False: there are none left. One
+ * loop of claims at a time between two barriers. */
 bool rt_worker_claim(const struct rt_worker *w, int64_t n, int64_t grain, int64_t *begin,
                      int64_t *end);
+
+/* Nothing is claimed any more: what the last worker to come to a barrier does. */
+void rt_claims_reset(struct rt_barrier *b, int workers);
 
 /* Into how many groups a team of so many workers is best cut for n pieces of equal work that a
  * group does one at a time: 1..most. Groups wait for their slowest, teams for each other's shares.

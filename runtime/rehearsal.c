@@ -234,7 +234,7 @@ void rt_rehearsal_barrier(const struct rt_worker *w)
     r->place[w->number].barriers++;
     if (atomic_fetch_add(&w->barrier->arrived, 1) + 1 == w->count) {
         atomic_store(&w->barrier->arrived, 0);
-        atomic_store(&w->barrier->claimed, 0);
+        rt_claims_reset(w->barrier, w->count);
         open_barrier(r, w->barrier);
     }
     pass_turn(r);
