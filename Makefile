@@ -149,12 +149,12 @@ bench: all ## time the bundled model
 $(PAGE_MODULES) &:
 	$(call install,$(PAGE_PACKAGES))
 	@mkdir -p build
-	cd build && npm install --silent --no-save --ignore-scripts playwright-core@1 axe-core@4
+	cd build && npm install --silent --ignore-scripts playwright-core@1 axe-core@4
 
 # The other side of the comparison: the library and its binding are inside the package.
 build/node_modules/onnxruntime-node:
 	@mkdir -p build
-	cd build && npm install --silent --no-save --ignore-scripts onnxruntime-node@1
+	cd build && npm install --silent --ignore-scripts onnxruntime-node@1
 
 comma   := ,
 BATCH   ?= 1,8
@@ -178,7 +178,7 @@ build/compare/%: tests/compare/%.c Makefile
 
 build/node_modules/fastify:
 	@mkdir -p build
-	cd build && npm install --silent --no-save --ignore-scripts fastify@5 sharp@0 onnxruntime-node@1
+	cd build && npm install --silent --ignore-scripts fastify@5 sharp@0 onnxruntime-node@1
 
 MNIST     ?= ../shared/data/models/mnist8_cntk/model.onnx
 MOBILENET ?= mobilenet_v2.onnx

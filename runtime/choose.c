@@ -17,7 +17,7 @@
 
 /* What transformed weights may take beyond the original ones where nobody says: this share of all
  * constants, but at least so much. */
-#define EXTRA_SHARE 6
+#define EXTRA_SHARE 5
 #define EXTRA_LEAST ((size_t)64 << 20)
 
 /* A node and the ways to compute it. */
