@@ -7,7 +7,7 @@ import pytest
 
 import onnxfile as ox
 import serving
-from serving import binary_request, error_of, outputs_of
+from serving import binary_request, error_of, outputs_of, wait_until
 
 SAYS = ("node 'y' (BatchNormalization): training_mode = 1 normalises by the statistics of whatever "
         "shares the batch; export the model for inference, or allow it with allow_batch_statistics")
@@ -54,7 +54,7 @@ def test_it_is_refused_and_the_others_are_served(serve, folder):
     state, reason = states(server)["training"]
     assert state == "UNAVAILABLE" and SAYS in reason
     assert states(server)["relu"] == ("READY", "")
-    assert any("normalises by the statistics" in line for line in server.log)
+    wait_until(lambda: any("normalises by the statistics" in line for line in server.log))
     assert server.get("/v2/models/training/ready").status_code != 200
     assert "normalises by the statistics" in server.post("/v2/repository/models/training/load").text
 

@@ -89,7 +89,7 @@ def test_failed_load_keeps_the_old(serve, folder):
     assert factor_of(server) == 2
     state, reason = index(server)["m", "1"]
     assert state == "READY" and "model.onnx" in reason
-    assert any("was not loaded, the one before stays" in line for line in server.log)
+    wait_until(lambda: any("was not loaded, the one before stays" in line for line in server.log))
     text = server.get("/metrics").text
     assert 'convd_model_load_failures_total{model="m",version="1"} 1' in text
     put(folder / "m" / "1" / "model.onnx", scaling(5))
