@@ -201,6 +201,11 @@ enum rt_status rt_tensor_from_pb(const void *bytes, size_t len, struct rt_tensor
 /* Cores this process may use: the affinity mask and the cgroup's CPU quota (v1 and v2), rounded
  * up, at least 1. */
 int rt_cpu_budget(void);
+
+/* Measures for some 30 ms how many floating-point operations a second the inner loop of convolutions
+ * does on so many threads, with all it reads in the first cache. Winograd's algorithm gets a layer
+ * done with fewer than it counts, and can be faster than that. */
+double rt_peak_flops(int threads);
 /* Bytes that the cgroup's memory limit (v1 and v2) leaves this process; 0: there is no limit below
  * what the machine has. */
 size_t rt_memory_limit(void);

@@ -263,6 +263,7 @@ static void summarise(struct sv_bench_case *c)
     c->min = c->sample[0];
     c->median = n % 2 != 0 ? c->sample[n / 2] : (c->sample[n / 2 - 1] + c->sample[n / 2]) / 2;
     c->p99 = c->sample[(int)((double)(n - 1) * 0.99)];
+    c->peak = rt_peak_flops(c->threads);
 }
 
 static enum rt_status profile(struct sv_bench_case *c, double seconds, struct rt_error *err)

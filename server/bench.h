@@ -25,6 +25,7 @@ struct sv_bench_case {
     int threads;
     enum rt_batchnorm_mode batchnorm;
 
+    double peak;      /* rt_peak_flops() of so many threads */
     double load;      /* what loading the model and making the session took */
     double first_run; /* the first of all runs of its session */
     int n_runs;

@@ -167,6 +167,7 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
         { .title = "P99 ms", .right = true },
         { .title = "IMAGES/s", .right = true },
         { .title = "GFLOP/s", .right = true },
+        { .title = "OF PEAK", .right = true },
     };
     struct rt_model_info info;
     struct sv_table t;
@@ -174,7 +175,7 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
     rt_model_info(cases[0].model, &info);
     sv_print_clean(path, stdout);
     printf(": %s a sample, %s kernels\n", sv_quantity(info.flops, "FLOP", work), info.isa);
-    sv_table_init(&t, column, 9);
+    sv_table_init(&t, column, 10);
     for (int i = 0; i < n; i++) {
         const struct sv_bench_case *c = &cases[i];
         sv_table_cell(&t, "%d", c->batch);
@@ -186,6 +187,7 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
         sv_table_cell(&t, "%.3f", c->p99 * 1e3);
         sv_table_cell(&t, "%.1f", c->batch / c->median);
         sv_table_cell(&t, "%.1f", model_flops(c) / c->median * 1e-9);
+        sv_table_cell(&t, "%.0f %%", model_flops(c) / c->median / c->peak * 100);
     }
     sv_table_print(&t, stdout);
     sv_table_reset(&t);
@@ -290,6 +292,7 @@ static void print_json(const char *path, const struct settings *set,
         sv_json_double(&j, "p99_seconds", c->p99);
         sv_json_double(&j, "images_per_second", c->batch / c->median);
         sv_json_double(&j, "gflops", model_flops(c) / c->median * 1e-9);
+        sv_json_double(&j, "peak_gflops", c->peak * 1e-9);
         rt_model_info(c->model, &info);
         sv_json_int(&j, "weight_bytes", (int64_t)info.weight_bytes);
         sv_json_int(&j, "activation_bytes", (int64_t)info.activation_bytes);

@@ -522,9 +522,10 @@ def test_bench(conv):
         assert 0 < r["min_seconds"] <= r["median_seconds"] <= r["p99_seconds"]
         assert abs(sum(layer["share"] for layer in r["layers"]) - 1) < 1e-9
         assert r["load_seconds"] > 0 and r["first_run_seconds"] > 0
+        assert 0 < r["peak_gflops"] < 1e5
         assert 0 < r["resident_bytes_before"] <= r["resident_bytes_loaded"] <= r["resident_bytes_run"]
     text = convd(*args).stdout
-    assert "separate batch norms cost" in text and "IMAGES/s" in text
+    assert "separate batch norms cost" in text and "IMAGES/s" in text and "OF PEAK" in text
 
 
 def test_bench_free_sizes(data):
