@@ -34,7 +34,7 @@ static void run(void *ctx, const struct rt_worker *w)
         if (w->id == 0)
             r->progress(r->user, (size_t)atomic_load(&r->done), (size_t)r->p->n);
         if (begin < one->first)
-            one = r->p->head;
+            one = r->p->head; /* a claim of what another worker left may lie further back */
         for (int64_t i = begin; i < end; i++) {
             while (i >= one->first + one->n)
                 one = one->next;

@@ -59,7 +59,7 @@ struct rt_mac {
     bool clamp; /* min(hi, max(lo, sum)) in the end */
     float lo, hi;
     const float *ahead; /* what is read after this call, to be brought closer meanwhile */
-    size_t ahead_len;   /* floats; 0: nothing. Where blocks > 2, as many w_panel further on too */
+    size_t ahead_len;   /* floats; 0: nothing. As many for each panel, w_panel further on */
 };
 
 /* Rows of pixels of one block of channels, each channel on its own: with b = block, for r in

@@ -75,9 +75,9 @@ static int64_t whole_rows(int64_t tiles)
 /* --- preparing --------------------------------------------------------------------------- */
 
 /* Costs are in multiply-adds of vectors, measured: one transform of a block of a tile, by m; what a
- * row of a matrix product takes to start and to store; and to read a vector of weights from memory.
- * One image has to pay for that, a batch shares it: this is
- * between the two. Wider vectors change the rest little. */
+ * row of a matrix product takes to start and to store; and to read a vector of weights from memory,
+ * for which one image pays in full and a batch shares: the figure is between the two. Wider vectors
+ * change the rest little. */
 #define COST_IN(m) ((m) == 2 ? 100.0 : 300.0)
 #define COST_OUT(m) ((m) == 2 ? 80.0 : 220.0)
 #define COST_START 8.0
