@@ -34,6 +34,7 @@ struct sv_batcher {
     struct sv_queue_policy policy;
     struct sv_job *dropped; /* by own.next: failed without having been run, done not yet called */
     bool stopping;
+    int coming; /* executors that wait for a core to take a batch with; under the lock */
 
     int n_executors; /* with a runner */
     int n_threads;   /* with a thread */
@@ -161,20 +162,21 @@ static void rouse(struct sv_batcher *b)
 
 static void rouse_all(struct sv_batcher *b)
 {
-    for (int i = 0; i < b->n_threads; i++)
+    for (int i = 0; i < b->n_threads; i++) {
+        b->executor[i].asleep = false;
         pthread_cond_signal(&b->executor[i].wake);
+    }
 }
 
-/* Until it is roused, or sv_now_ns() reaches `until`, unless that is 0. Under the lock. */
+/* While it is asleep, but not once sv_now_ns() has reached `until`, unless that is 0. Under the
+ * lock. */
 static void sleep_until(struct executor *ex, uint64_t until)
 {
-    ex->asleep = true;
-    if (until == 0) {
-        pthread_cond_wait(&ex->wake, &ex->batcher->lock);
-    } else {
-        struct timespec t = sv_clock_timespec(until);
-        pthread_cond_timedwait(&ex->wake, &ex->batcher->lock, &t);
-    }
+    const struct timespec t = sv_clock_timespec(until);
+    int e = 0;
+    while (ex->asleep && e == 0)
+        e = until == 0 ? pthread_cond_wait(&ex->wake, &ex->batcher->lock)
+                       : pthread_cond_timedwait(&ex->wake, &ex->batcher->lock, &t);
     ex->asleep = false;
 }
 
@@ -303,10 +305,12 @@ static void run_next(struct executor *ex)
     struct sv_batcher *b = ex->batcher;
     int cores = b->split.elastic ? 1 : b->split.team;
     ex->busy = true;
+    b->coming++;
     /* The batch is taken once its cores are there: what arrives until then can still join it. */
     pthread_mutex_unlock(&b->lock);
     sv_cores_take(b->cores, cores);
     pthread_mutex_lock(&b->lock);
+    b->coming--;
     drop_expired(b);
     int n = b->split.elastic ? take_share(ex, &cores)
                              : sv_queue_take(&b->queue, sv_now_ns(), INT_MAX, ex->piece);
@@ -367,6 +371,13 @@ static void run_at_once(struct executor *ex, struct sv_job *job)
     finish(b, job);
 }
 
+/* Whether one more executor has a sample to come for: with a core that it finds nothing for, it
+ * would narrow the team of another. Under the lock. */
+static bool is_wanted(const struct sv_batcher *b)
+{
+    return b->stopping || sv_queue_samples(&b->queue, b->coming + 1) > b->coming;
+}
+
 static void *execute(void *arg)
 {
     struct executor *ex = arg;
@@ -375,18 +386,26 @@ static void *execute(void *arg)
         setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + b->nice);
     pthread_setname_np(pthread_self(), "convd-run");
     pthread_mutex_lock(&b->lock);
+    /* It was born asleep: the first job wakes the executor with the largest team, whatever the
+     * order in which the threads got here. */
+    uint64_t wake = 0;
     for (;;) {
+        sleep_until(ex, wake);
+        wake = 0;
         drop_expired(b);
         finish_dropped(b);
-        uint64_t wake = 0;
         if (ex->busy) {
-            sleep_until(ex, 0);
+            ex->asleep = true;
         } else if (sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake)) {
-            run_next(ex);
+            wake = 0;
+            if (is_wanted(b))
+                run_next(ex);
+            else
+                ex->asleep = true; /* who comes first wakes another when something is left */
         } else if (b->stopping) {
             break;
         } else {
-            sleep_until(ex, wake);
+            ex->asleep = true;
         }
     }
     pthread_mutex_unlock(&b->lock);
@@ -422,6 +441,7 @@ static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_option
     }
     for (; b->n_threads < b->n_executors; b->n_threads++) {
         struct executor *ex = &b->executor[b->n_threads];
+        ex->asleep = true;
         int e = pthread_create(&ex->thread, NULL, execute, ex);
         if (e != 0)
             return rt_fail(err, RT_E_IO, "cannot start a thread: %s", strerror(e));

@@ -26,6 +26,7 @@ struct sv_http {
     struct sv_watch *watch;
     struct sv_clients *clients;
     int port;
+    int quiet;             /* the socket that listened, once closing; -1 */
     atomic_bool closing;   /* quiesced */
     _Atomic uint64_t stir; /* sv_now_ns() when, while closing, a client last did anything */
     atomic_bool stopping;  /* nothing is dispatched any more */
@@ -586,6 +587,7 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
     if (h == NULL)
         return rt_fail_nomem(err, sizeof *h);
     h->options = *options;
+    h->quiet = -1;
     if (h->options.threads == 0)
         h->options.threads = 2;
     if (h->options.max_connections == 0)
@@ -653,9 +655,11 @@ void sv_http_quiesce(struct sv_http *h)
     atomic_store(&h->stir, sv_now_ns());
     if (atomic_exchange(&h->closing, true))
         return;
-    int fd = MHD_quiesce_daemon(h->daemon);
-    if (fd >= 0)
-        close(fd);
+    /* It listens no more, but stays open: libmicrohttpd's threads have yet to take it out of what
+     * they wait for, and end the process when they cannot. */
+    h->quiet = MHD_quiesce_daemon(h->daemon);
+    if (h->quiet >= 0)
+        shutdown(h->quiet, SHUT_RDWR);
 }
 
 static void nap(void)
@@ -694,6 +698,8 @@ void sv_http_stop(struct sv_http *h)
     sv_watch_wait(h->watch);
     wait_outside(h);
     MHD_stop_daemon(h->daemon);
+    if (h->quiet >= 0)
+        close(h->quiet);
     sv_clients_destroy(h->clients);
     sv_watch_destroy(h->watch);
     rt_free(h);

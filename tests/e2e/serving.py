@@ -70,6 +70,8 @@ class Server:
         status = self.process.wait(timeout=PATIENCE)
         self.reader.join()
         self.process.stderr.close()
+        if status != 0:  # pytest shows what is printed when the test then fails
+            print("convd ended with", status, "after:\n" + "".join(self.log[-20:]))
         return status
 
     def memory(self):
