@@ -478,8 +478,8 @@ static void check_depthwise(const struct rt_kernels *k)
         check_depthwise_of(k, pixels, 5, 5, 1, 1, false);
         check_depthwise_of(k, pixels, 5, 5, 2, 1, true);
         check_depthwise_of(k, pixels, 7, 7, 1, 1, false);
-        check_depthwise_of(k, pixels, 5, 5, 2, 1, true);
-        check_depthwise_of(k, pixels, 7, 7, 1, 1, false);
+        check_depthwise_of(k, pixels, 2, 5, 1, 1, true);
+        check_depthwise_of(k, pixels, 1, 7, 1, 1, false);
         check_depthwise_of(k, pixels, 3, 2, 3, 2, true);
         check_depthwise_of(k, pixels, 0, 3, 1, 1, false);
         check_depthwise_of(k, pixels, 3, 0, 1, 1, false);

@@ -11,6 +11,7 @@
 #define TILE_1 14
 #define TILE_2 14
 #define WIDE 2
+#define DEPTHWISE_PAIRS
 
 #include "runtime/kernels/vmath.inc"
 #include "runtime/kernels/elementwise.inc"

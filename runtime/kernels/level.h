@@ -256,6 +256,15 @@ INLINE VEC vreciprocal(VEC v)
 #endif
 }
 
+/* Makes the compiler keep a variable where it is, instead of loading it at each use. */
+#if defined(LEVEL_AVX512) || defined(LEVEL_AVX2)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(LEVEL_NEON)
+#define IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define IN_REGISTER(v) ((void)(v))
+#endif
+
 /* sum = vfma(a, b, sum), of variables. */
 #if !defined(vadd_product)
 #define vadd_product(sum, a, b) sum = vfma(a, b, sum)
