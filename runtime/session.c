@@ -1,4 +1,5 @@
 /* Runs a model: one block of memory, the plan's calls bound to it, one team of threads. */
+#include "runtime/float_mode.h"
 #include "runtime/model.h"
 #include "runtime/ops/fault.h"
 #include "runtime/ops/op.h"
@@ -8,8 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-/* Bytes of a session's memory that are made with it. What is beyond takes little of a run that is as
- * long as one that uses so much. */
+/* Bytes of a session's memory that are made with it. What is beyond takes little of a run that is
+ * as long as one that uses so much. */
 #define TOUCHED ((size_t)16 << 20)
 
 /* A program's calls, with their tensors in one array and the value that each of them shows. Nodes
@@ -158,11 +159,14 @@ static void run_nodes(const struct rt_graph *g, int first, int end, const struct
                       double *seconds, const struct rt_worker *w)
 {
     double start = seconds != NULL ? now() : 0;
+    const uint64_t callers = rt_float_mode();
+    uint64_t mode = callers;
     for (int i = first; i < end; i++, call++) {
         if (g->node[i].op->run == NULL)
             continue; /* a view */
         if (w->rehearsal != NULL)
             rt_rehearsal_layer(w, i);
+        rt_float_mode_switch(&mode, (g->node[i].op->traits & RT_OP_FLUSHES) != 0);
         g->node[i].op->run(call, w);
         rt_worker_barrier(w);
         if (seconds != NULL) {
@@ -171,6 +175,7 @@ static void run_nodes(const struct rt_graph *g, int first, int end, const struct
             start = done;
         }
     }
+    rt_float_mode_set(callers);
 }
 
 /* Nodes before the cut on one sample, by a group of workers. */

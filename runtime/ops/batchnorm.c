@@ -218,6 +218,7 @@ const struct rt_op rt_op_BatchNormalization = {
     .max_in = 5,
     .min_out = 1,
     .max_out = 5,
+    .traits = RT_OP_FLUSHES,
     .infer = infer,
     .run = run,
     .as_affine = as_affine,

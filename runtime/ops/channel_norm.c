@@ -92,7 +92,7 @@ static void run_blocked(const struct rt_call *c, const struct rt_worker *w)
 
 #define COMMON                                                                                     \
     .name = "ChannelNorm", .domain = "ai.convd", .min_in = 1, .max_in = 1, .min_out = 1,           \
-    .max_out = 1, .traits = RT_OP_EPILOGUE | RT_OP_INPLACE, .infer = infer
+    .max_out = 1, .traits = RT_OP_EPILOGUE | RT_OP_INPLACE | RT_OP_FLUSHES, .infer = infer
 
 static const struct rt_op blocked = { COMMON, .run = run_blocked };
 const struct rt_op rt_op_ChannelNorm = { COMMON, .run = run, .can_block = can_block,

@@ -1,6 +1,7 @@
 /* Running one node whose inputs are constant. */
 #include "runtime/ops/eval.h"
 
+#include "runtime/float_mode.h"
 #include "runtime/ops/fault.h"
 #include "runtime/ops/op.h"
 
@@ -152,7 +153,11 @@ struct team {
 static void run(void *ctx, const struct rt_worker *w)
 {
     struct team *t = ctx;
+    const uint64_t callers = rt_float_mode();
+    uint64_t mode = callers;
+    rt_float_mode_switch(&mode, (t->op->traits & RT_OP_FLUSHES) != 0);
     t->op->run(t->call, w);
+    rt_float_mode_set(callers);
 }
 
 static enum rt_status run_node(struct rt_graph *g, struct rt_node *n, struct rt_tensor *in,

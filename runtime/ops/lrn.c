@@ -88,5 +88,5 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
 }
 
 const struct rt_op rt_op_LRN = {
-    .name = "LRN", .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .infer = infer, .run = run
+    .name = "LRN", .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .traits = RT_OP_FLUSHES, .infer = infer, .run = run
 };

@@ -414,6 +414,7 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
                                      .max_in = most,                                               \
                                      .min_out = 1,                                                 \
                                      .max_out = outputs,                                           \
+                                     .traits = RT_OP_FLUSHES,                                      \
                                      .infer = infer,                                               \
                                      .run = run };
 

@@ -32,14 +32,16 @@ enum {
     RT_OP_PROBABILITY = 1 << 9, /* its outputs are probabilities (Softmax, Sigmoid) */
     RT_OP_ROUNDS = 1 << 10, /* rounds reals to integers (QuantizeLinear): an input that lies between
                                two of them may go either way in another implementation */
-    RT_OP_DIMS_OVER = 1 << 11,  /* the same as RT_OP_DIMS, if they are in in[0] only and in[1] divides
-                                   them (Div, Mod) */
+    RT_OP_DIMS_OVER = 1 << 11,  /* the same as RT_OP_DIMS, if they are in in[0] only and in[1]
+                                   divides  them (Div, Mod) */
     RT_OP_DIMS_ORDER = 1 << 12, /* the same, if which input is the larger one does not depend on the
                                    batch; they may be equal at 1 (Max, Clip) */
     RT_OP_DIMS_COMPARE = 1 << 13, /* the same, if they are not equal at 1 either (Equal, Less) */
-    RT_OP_SAMPLES = 1 << 14, /* a sample of its output depends on that sample of its inputs alone, and
-                                not on its place in the batch; all operators on blocked tensors do so
-                                without saying */
+    RT_OP_SAMPLES = 1 << 14, /* a sample of its output depends on that sample of its inputs alone,
+                                and not on its place in the batch; all operators on blocked tensors
+                                do so without saying */
+    RT_OP_FLUSHES = 1 << 15, /* sums of products and means: run() and what is fused into it take
+                                denormals for zeros, and make none (float_mode.h) */
 };
 
 /* What run() gets: tensors with the sizes of this run. */
@@ -47,7 +49,7 @@ struct rt_call {
     const struct rt_node *node;
     const struct rt_tensor *in; /* node->n_in; data NULL and RT_UNDEFINED where absent */
     struct rt_tensor *out;      /* node->n_out; the same */
-    void *scratch;              /* node->scratch bytes, shared by the team, not cleared; never NULL */
+    void *scratch; /* node->scratch bytes, shared by the team, not cleared; never NULL */
     struct rt_fault *fault;
 };
 
@@ -81,16 +83,16 @@ struct rt_op {
      * with this node is found here: run() may rely on it. */
     enum rt_status (*infer)(struct rt_graph *g, struct rt_node *n, struct rt_error *err);
 
-    /* May allocate n->state from b->arena, set n->scratch (rt_set_scratch), n->flops, n->weight_bytes and
-     * n->algorithm. A constant input that it has packed and that run() will not look at is given
-     * back by n->in[i] = -1; those that stay are handed to run() in c->in. The elements of
-     * constants move after this and what rt_build_pack() was given: state must not point at them
-     * any more. NULL: nothing to do. */
+    /* May allocate n->state from b->arena, set n->scratch (rt_set_scratch), n->flops,
+     * n->weight_bytes and n->algorithm. A constant input that it has packed and that run() will not
+     * look at is given back by n->in[i] = -1; those that stay are handed to run() in c->in. The
+     * elements of constants move after this and what rt_build_pack() was given: state must not
+     * point at them any more. NULL: nothing to do. */
     enum rt_status (*prepare)(struct rt_build *b, struct rt_node *n, struct rt_error *err);
 
-    /* The ways to compute the node, of which node->choice is an index in prepare: the first is the one
-     * that adds as the standard does. How many there are does not depend on activations' sizes. NULL:
-     * there is one. Called on nodes whose layouts are set. */
+    /* The ways to compute the node, of which node->choice is an index in prepare: the first is the
+     * one that adds as the standard does. How many there are does not depend on activations' sizes.
+     * NULL: there is one. Called on nodes whose layouts are set. */
     int (*choices)(const struct rt_graph *g, const struct rt_node *n,
                    struct rt_choice out[RT_MAX_CHOICES]);
 
@@ -107,9 +109,8 @@ struct rt_op {
                                     const float *shift, struct rt_error *err);
     /* The same for its input: in[0][ch] * scale[ch] + shift[ch] is what it gets from now on.
      * Padding of zeros, among others, makes it RT_E_UNSUPPORTED. */
-    enum rt_status (*absorb_input_affine)(struct rt_graph *g, struct rt_node *n,
-                                          const float *scale, const float *shift,
-                                          struct rt_error *err);
+    enum rt_status (*absorb_input_affine)(struct rt_graph *g, struct rt_node *n, const float *scale,
+                                          const float *shift, struct rt_error *err);
     /* If the node is, along axis 1 of in[0], a multiply-add by constants, writes them to
      * scale[channels] and shift[channels] and returns true. in[*data] is the tensor. */
     bool (*as_affine)(const struct rt_graph *g, const struct rt_node *n, int64_t channels,
@@ -128,15 +129,16 @@ struct rt_op {
     const struct rt_op *blocked;
 };
 
-/* Sets the node's scratch to so many bytes for each worker, which starts at worker's id times that. */
+/* Sets the node's scratch to so many bytes for each worker, which starts at worker's id times that.
+ */
 static inline void rt_set_scratch(const struct rt_build *b, struct rt_node *n, size_t each)
 {
     n->scratch = (size_t)b->threads * each;
     n->scratch_each = each;
 }
 
-/* Has pieces 0..n-1 of weights packed before the first run. ctx and what it shows have to last until
- * all nodes are prepared. */
+/* Has pieces 0..n-1 of weights packed before the first run. ctx and what it shows have to last
+ * until all nodes are prepared. */
 enum rt_status rt_build_pack(const struct rt_build *b, rt_pack *pack, void *ctx, int64_t n,
                              struct rt_error *err);
 
@@ -166,8 +168,8 @@ const char *rt_attr_string(const struct rt_node *n, const char *name, const char
 /* *ints and the count (0 and NULL when there is no such attribute). */
 int rt_attr_ints(const struct rt_node *n, const char *name, const int64_t **ints);
 
-bool rt_has_in(const struct rt_node *n, int i);  /* input i is there */
-bool rt_has_out(const struct rt_node *n, int i); /* output i is wanted */
+bool rt_has_in(const struct rt_node *n, int i);                             /* input i is there */
+bool rt_has_out(const struct rt_node *n, int i);                            /* output i is wanted */
 struct rt_value *rt_in(struct rt_graph *g, const struct rt_node *n, int i); /* NULL: absent */
 struct rt_value *rt_out(struct rt_graph *g, const struct rt_node *n, int i);
 const struct rt_value *rt_in_const(const struct rt_graph *g, const struct rt_node *n, int i);
@@ -182,7 +184,7 @@ enum rt_status rt_infer_same(struct rt_graph *g, struct rt_node *n, struct rt_er
 /* Refuses input i unless its type is one of the mask's, made by RT_T(RT_FLOAT) | ... */
 #define RT_T(t) (1u << (t))
 #define RT_T_REAL (RT_T(RT_FLOAT) | RT_T(RT_DOUBLE) | RT_T(RT_FLOAT16) | RT_T(RT_BFLOAT16))
-#define RT_T_INT                                                                                  \
+#define RT_T_INT                                                                                   \
     (RT_T(RT_INT8) | RT_T(RT_INT16) | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT8) |           \
      RT_T(RT_UINT16) | RT_T(RT_UINT32) | RT_T(RT_UINT64))
 #define RT_T_NUMBER (RT_T_REAL | RT_T_INT)
@@ -197,16 +199,15 @@ enum rt_status rt_check_same_type(const struct rt_graph *g, const struct rt_node
 enum rt_status rt_const_ints(struct rt_graph *g, const struct rt_node *n, int i, const char *what,
                              const int64_t **ints, int64_t *count, struct rt_error *err);
 /* A constant float (or reduced, or double) input as floats in arena memory; the same rules. */
-enum rt_status rt_const_floats(struct rt_graph *g, const struct rt_node *n, int i,
-                               const char *what, const float **floats, int64_t *count,
-                               struct rt_error *err);
+enum rt_status rt_const_floats(struct rt_graph *g, const struct rt_node *n, int i, const char *what,
+                               const float **floats, int64_t *count, struct rt_error *err);
 /* Ints from the attribute of that name or, where the node has none, from constant input i (axes
  * moved from one to the other over the versions). *count -1 when neither is there. */
-enum rt_status rt_attr_or_const(struct rt_graph *g, const struct rt_node *n, const char *name, int i,
-                                const int64_t **ints, int64_t *count, struct rt_error *err);
+enum rt_status rt_attr_or_const(struct rt_graph *g, const struct rt_node *n, const char *name,
+                                int i, const int64_t **ints, int64_t *count, struct rt_error *err);
 /* axis, counted from the end when negative, checked against 0..rank-1 (or rank, if inclusive). */
-enum rt_status rt_fix_axis(const struct rt_node *n, int64_t axis, int rank, bool inclusive, int *out,
-                           struct rt_error *err);
+enum rt_status rt_fix_axis(const struct rt_node *n, int64_t axis, int rank, bool inclusive,
+                           int *out, struct rt_error *err);
 /* Numpy's broadcast of two shapes. */
 enum rt_status rt_broadcast(const struct rt_node *n, const struct rt_shape *a,
                             const struct rt_shape *b, struct rt_shape *out, struct rt_error *err);

@@ -274,16 +274,17 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
     }
 }
 
-#define COMMON(x)                                                                                  \
-    .name = #x, .min_in = 1, .max_in = 1, .min_out = 1, .infer = infer, .prepare = prepare
+#define COMMON(x, more)                                                                            \
+    .name = #x, .min_in = 1, .max_in = 1, .min_out = 1, .traits = more, .infer = infer,            \
+    .prepare = prepare
 
-static const struct rt_op max_blocked = { COMMON(MaxPool), .max_out = 2,
+static const struct rt_op max_blocked = { COMMON(MaxPool, 0), .max_out = 2,
                                           .run = rt_pool_run_blocked };
-static const struct rt_op average_blocked = { COMMON(AveragePool), .max_out = 1,
+static const struct rt_op average_blocked = { COMMON(AveragePool, RT_OP_FLUSHES), .max_out = 1,
                                               .run = rt_pool_run_blocked };
-const struct rt_op rt_op_MaxPool = { COMMON(MaxPool), .max_out = 2, .run = run,
+const struct rt_op rt_op_MaxPool = { COMMON(MaxPool, 0), .max_out = 2, .run = run,
                                      .can_block = rt_pool_can_block, .blocked = &max_blocked };
-const struct rt_op rt_op_AveragePool = { COMMON(AveragePool), .max_out = 1, .run = run,
-                                         .can_block = rt_pool_can_block,
+const struct rt_op rt_op_AveragePool = { COMMON(AveragePool, RT_OP_FLUSHES), .max_out = 1,
+                                         .run = run, .can_block = rt_pool_can_block,
                                          .blocked = &average_blocked };
-const struct rt_op rt_op_LpPool = { COMMON(LpPool), .max_out = 1, .run = run };
+const struct rt_op rt_op_LpPool = { COMMON(LpPool, RT_OP_FLUSHES), .max_out = 1, .run = run };

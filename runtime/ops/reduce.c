@@ -327,19 +327,19 @@ static void run_mean_blocked(const struct rt_call *c, const struct rt_worker *w)
         rt_kernels()->mean_block((float *)c->out[0].data + i * block,
                                  (const float *)x.data + i * pixels * block, (size_t)pixels);
 }
-static const struct rt_op mean_blocked = { COMMON(GlobalAveragePool, 1, 0),
+static const struct rt_op mean_blocked = { COMMON(GlobalAveragePool, 1, RT_OP_FLUSHES),
                                            .run = run_mean_blocked };
-const struct rt_op rt_op_GlobalAveragePool = { COMMON(GlobalAveragePool, 1, 0), .run = run,
+const struct rt_op rt_op_GlobalAveragePool = { COMMON(GlobalAveragePool, 1, RT_OP_FLUSHES), .run = run,
                                                .can_block = can_block, .blocked = &mean_blocked };
-OPERATOR(GlobalLpPool, 1, 0)
+OPERATOR(GlobalLpPool, 1, RT_OP_FLUSHES)
 OPERATOR(GlobalMaxPool, 1, 0)
 OPERATOR(ReduceL1, 2, 0)
-OPERATOR(ReduceL2, 2, 0)
+OPERATOR(ReduceL2, 2, RT_OP_FLUSHES)
 OPERATOR(ReduceLogSum, 2, 0)
-OPERATOR(ReduceLogSumExp, 2, 0)
+OPERATOR(ReduceLogSumExp, 2, RT_OP_FLUSHES)
 OPERATOR(ReduceMax, 2, 0)
-OPERATOR(ReduceMean, 2, 0)
+OPERATOR(ReduceMean, 2, RT_OP_FLUSHES)
 OPERATOR(ReduceMin, 2, 0)
 OPERATOR(ReduceProd, 2, RT_OP_DIMS_ONE)
 OPERATOR(ReduceSum, 2, RT_OP_DIMS)
-OPERATOR(ReduceSumSquare, 2, 0)
+OPERATOR(ReduceSumSquare, 2, RT_OP_FLUSHES)

@@ -129,5 +129,5 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
                                      .run = run };
 
 OPERATOR(Hardmax, 0)
-OPERATOR(LogSoftmax, 0)
-OPERATOR(Softmax, RT_OP_PROBABILITY)
+OPERATOR(LogSoftmax, RT_OP_FLUSHES)
+OPERATOR(Softmax, RT_OP_PROBABILITY | RT_OP_FLUSHES)
