@@ -55,10 +55,11 @@ struct rt_value {
     const void *data; /* a constant's elements, else NULL. Lives in bulk memory or in the file's
                          bytes and never changes: other readers may share it */
     bool constant;    /* data counts; NULL data with constant set is an empty tensor */
-    /* Weights of one Conv, whose batch norm is multiplied in when they are packed: an element is
-     * unscaled's times gain[its index on axis 0], and data is NULL. Else both are NULL. */
-    const float *unscaled, *gain;
-    bool wide;        /* the file has int32 here: it is int64 to hold multiples of RT_BATCH */
+    /* Weights of one Conv that are made what they should be when they are packed, so that no copy
+     * of the file's is: as ops/conv.h has it. Data is NULL then, else unscaled is. */
+    const float *unscaled, *gain, *in_gain;
+    bool turned;
+    bool wide; /* the file has int32 here: it is int64 to hold multiples of RT_BATCH */
 };
 
 enum rt_attr_type {
@@ -90,12 +91,12 @@ struct rt_attr {
 /* Work that a node does on each element of its output before it is stored, in order. These are
  * what elementwise nodes become when they are fused. Only float tensors, along axis 1 = channel. */
 enum rt_step_kind {
-    RT_STEP_AFFINE,    /* x * scale[c] + shift[c] */
-    RT_STEP_ADD,       /* x + in[arg], same shape and layout as the output (a residual) */
-    RT_STEP_MUL,       /* x * in[arg], same shape and layout */
-    RT_STEP_SCALE_NC,  /* x * in[arg], in[arg] is [N,C,1,1] (squeeze-excite) */
+    RT_STEP_AFFINE,     /* x * scale[c] + shift[c] */
+    RT_STEP_ADD,        /* x + in[arg], same shape and layout as the output (a residual) */
+    RT_STEP_MUL,        /* x * in[arg], same shape and layout */
+    RT_STEP_SCALE_NC,   /* x * in[arg], in[arg] is [N,C,1,1] (squeeze-excite) */
     RT_STEP_ACTIVATION, /* act(x) with a, b */
-    RT_STEP_PRELU,     /* x < 0 ? x * scale[c] : x */
+    RT_STEP_PRELU,      /* x < 0 ? x * scale[c] : x */
 };
 
 struct rt_step {
@@ -122,16 +123,16 @@ struct rt_node {
     const struct rt_attr *attr;
     int n_steps;
     struct rt_step step[RT_MAX_STEPS];
-    int choice;       /* of the ways in which its operator can compute it */
-    int n_ways;       /* how many there are, and their names; 0: one */
+    int choice; /* of the ways in which its operator can compute it */
+    int n_ways; /* how many there are, and their names; 0: one */
     const char *way[RT_MAX_CHOICES];
-    int batchnorm;    /* index into the graph's report, -1: not a batch norm */
-    void *state;      /* what the operator's prepare() made; see op.h */
-    size_t scratch;   /* bytes of working memory its run() wants; the same */
+    int batchnorm;       /* index into the graph's report, -1: not a batch norm */
+    void *state;         /* what the operator's prepare() made; see op.h */
+    size_t scratch;      /* bytes of working memory its run() wants; the same */
     size_t scratch_each; /* of that, what each worker has to itself, one's after the other's; 0: the
                             team shares it in another way */
     size_t weight_bytes;
-    double flops;     /* a sample; filled by prepare() */
+    double flops; /* a sample; filled by prepare() */
     const char *algorithm;
 };
 
@@ -149,7 +150,7 @@ struct rt_graph {
     int *input, *output; /* values */
     int n_batchnorms, cap_batchnorms;
     struct rt_batchnorm *batchnorm;
-    int opset;      /* of the default domain */
+    int opset; /* of the default domain */
     int ir_version;
     const char *producer;
     int64_t n_parameters;

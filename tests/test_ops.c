@@ -2,6 +2,7 @@
  * their batch or on the team, what fusion is told, and rules that ONNX's own tests do not reach. */
 #include "tests/graphs.h"
 
+#include "runtime/ops/conv.h"
 #include "runtime/ops/fault.h"
 
 #include <math.h>
@@ -111,7 +112,14 @@ static float *run(struct rt_graph *g, int y, bool blocked, int64_t first, int64_
     const struct rt_op *op = node.op;
     const int inputs = node.n_in;
     int in_copy[MAX_IN];
+    enum rt_layout layout[MAX_IN];
     memcpy(in_copy, node.in, (size_t)inputs * sizeof *in_copy);
+    for (int k = 0; k < inputs; k++) {
+        const bool reads_plain = op->reads_plain != NULL && op->reads_plain(g, &node, k);
+        layout[k] = blocked && !reads_plain ? RT_BLOCKED : RT_PLAIN;
+        if (node.in[k] >= 0 && !g->value[node.in[k]].constant)
+            g->value[node.in[k]].layout = layout[k];
+    }
     node.op = blocked ? op->blocked : op;
     if (node.op->prepare != NULL && node.op->prepare(&build, &node, &err) != RT_OK)
         fail_msg("%s", err.text);
@@ -130,7 +138,7 @@ static float *run(struct rt_graph *g, int y, bool blocked, int64_t first, int64_
         mine[k] = malloc((size_t)size * sizeof(float));
         for (int64_t i = 0; i < size; i++)
             mine[k][i] = element(k, first + i / (size / n), i % (size / n));
-        if (blocked && (op->reads_plain == NULL || !op->reads_plain(g, &node, k))) {
+        if (layout[k] == RT_BLOCKED) {
             float *b = malloc((size_t)blocked_numel(&in[k].shape) * sizeof(float));
             relayout(&in[k].shape, mine[k], b, true);
             free(mine[k]);
@@ -330,6 +338,50 @@ static int case_einsum(struct rt_graph *g, const struct operands *o)
     return y;
 }
 
+static const float *numbers(struct rt_graph *g, struct rt_shape shape, float first, float step)
+{
+    const int v = add_floats(g, shape, first, step);
+    return g->value[v].data;
+}
+
+/* A convolution whose weights are made what they should be when they are packed: the plain form
+ * makes them at once. */
+static int conv_put_off(struct rt_graph *g, const struct operands *o, struct rt_shape shape,
+                        int64_t groups, bool turned)
+{
+    const int64_t maps = shape.dim[0], channels = shape.dim[1];
+    const bool pointwise = groups == 1 && shape.dim[2] == 1;
+    const struct rt_conv_weights w = {
+        .w = numbers(g, shape, -1, 1.0f / 128),
+        .gain = numbers(g, SHAPE(maps), 0.5f, 0.25f),
+        .in_gain = pointwise ? numbers(g, SHAPE(channels), 2, -0.25f) : NULL,
+        .turned = turned,
+    };
+    int y = NODE(g, "Conv", "y", o->x, rt_conv_put_off(g, &shape, &w));
+    attr_int(g, y, "group", groups);
+    return y;
+}
+
+static int case_conv_pointwise(struct rt_graph *g, const struct operands *o)
+{
+    return conv_put_off(g, o, SHAPE(37, CHANNELS, 1, 1), 1, false);
+}
+
+static int case_conv_turned(struct rt_graph *g, const struct operands *o)
+{
+    return conv_put_off(g, o, SHAPE(37, CHANNELS, 1, 1), 1, true);
+}
+
+static int case_conv_dense(struct rt_graph *g, const struct operands *o)
+{
+    return conv_put_off(g, o, SHAPE(18, CHANNELS, 3, 2), 1, false);
+}
+
+static int case_conv_depthwise(struct rt_graph *g, const struct operands *o)
+{
+    return conv_put_off(g, o, SHAPE(CHANNELS, 1, 3, 3), CHANNELS, false);
+}
+
 static const struct test_case {
     const char *name;
     make *make;
@@ -364,6 +416,10 @@ static const struct test_case {
     { "Resize nearest", case_resize_nearest, 0, false },
     { "Resize linear", case_resize_linear, 0, false },
     { "Resize cubic", case_resize_cubic, 0, false },
+    { "Conv 1x1 of weights put off", case_conv_pointwise, 1e-6f, false },
+    { "Conv 1x1 of weights put off and turned", case_conv_turned, 1e-6f, false },
+    { "Conv of weights put off", case_conv_dense, 1e-6f, false },
+    { "Conv of each channel, of weights put off", case_conv_depthwise, 1e-6f, false },
     { "Softmax of channels", case_softmax, 0, true },
     { "LogSoftmax of rows", case_softmax_last, 0, true },
     { "LRN", case_lrn, 0, true },

@@ -36,6 +36,42 @@ static bool all_zero(const float *x, int64_t n)
     return true;
 }
 
+/* A pointwise convolution's, whose weights are only read: in the order in which they lie. */
+static enum rt_status absorb_into_channels(struct rt_graph *g, struct rt_node *n,
+                                           const struct rt_conv *c, const float *scale,
+                                           const float *shift, struct rt_error *err)
+{
+    struct rt_conv_weights w = rt_conv_weights(g, n);
+    const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
+    const struct rt_shape maps = rt_shape_of(1, &c->maps);
+    const int64_t channels = c->channels, outer = w.turned ? channels : c->maps;
+    const int64_t inner = w.turned ? c->maps : channels;
+    float *gain = rt_graph_alloc_bulk(g, (size_t)channels, sizeof *gain), *new_b;
+    double *sum = rt_graph_alloc_bulk(g, (size_t)c->maps, sizeof *sum);
+    const int b = rt_graph_add_floats(g, &maps, &new_b), bias = rt_conv_bias(n);
+    if (gain == NULL || sum == NULL || b < 0)
+        return rt_graph_nomem(g, err);
+    const float *old_b = bias >= 0 ? rt_in_const(g, n, bias)->data : NULL;
+    for (int64_t i = 0; i < outer; i++)
+        for (int64_t k = 0; k < inner; k++) {
+            const int64_t m = w.turned ? k : i, ch = w.turned ? i : k;
+            const float own = w.in_gain != NULL ? w.in_gain[ch] : 1.0f;
+            sum[m] += (double)(w.w[i * inner + k] * own) * shift[ch];
+        }
+    for (int64_t ch = 0; ch < channels; ch++)
+        gain[ch] = (w.in_gain != NULL ? w.in_gain[ch] : 1.0f) * scale[ch];
+    for (int64_t m = 0; m < c->maps; m++)
+        new_b[m] = (float)((old_b != NULL ? (double)old_b[m] : 0.0) + sum[m] * rt_conv_gain(&w, m));
+    w.in_gain = gain;
+    const int put_off = rt_conv_put_off(g, &shape, &w);
+    if (put_off < 0)
+        return rt_graph_nomem(g, err);
+    const enum rt_status s = rt_conv_set_bias(g, n, b, err);
+    if (s == RT_OK)
+        n->in[RT_CONV_W] = put_off;
+    return s;
+}
+
 static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n, const float *scale,
                                           const float *shift, struct rt_error *err)
 {
@@ -47,6 +83,8 @@ static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
     if (!rt_conv_has_constants(g, n) || (is_padded(&c) && !all_zero(shift, c.channels)) ||
         (rt_conv_bias(n) < 0 && n->n_in > RT_CONV_B && rt_steps_read(n, RT_CONV_B)))
         return RT_E_UNSUPPORTED;
+    if (rt_conv_is_pointwise(&c))
+        return absorb_into_channels(g, n, &c, scale, shift, err);
     s = rt_conv_settle_weights(g, n, err);
     if (s != RT_OK)
         return s;

@@ -42,10 +42,13 @@ enum rt_status rt_conv_set_bias(struct rt_graph *g, struct rt_node *n, int v, st
 /* True when weights and bias are float constants, so that they can be changed and packed. */
 bool rt_conv_has_constants(const struct rt_graph *g, const struct rt_node *n);
 
-/* A Conv's constant weights as they are to be packed: those of map m are w's times gain[m]. */
+/* A Conv's constant weights as they are to be packed: those from channel c to map m are w's times
+ * gain[m] and in_gain[c]; NULL: all are 1. Only those of pointwise convolutions in one group have
+ * an in_gain or are turned, which is w[c][m]. */
 struct rt_conv_weights {
     const float *w;
-    const float *gain; /* NULL: all are 1 */
+    const float *gain, *in_gain;
+    bool turned;
 };
 struct rt_conv_weights rt_conv_weights(const struct rt_graph *g, const struct rt_node *n);
 
@@ -54,7 +57,16 @@ static inline float rt_conv_gain(const struct rt_conv_weights *w, int64_t map)
     return w->gain != NULL ? w->gain[map] : 1.0f;
 }
 
-/* For whoever wants the weights' elements: multiplies in what was put off. */
+static inline bool rt_conv_is_pointwise(const struct rt_conv *c)
+{
+    return c->groups == 1 && c->kernel[0] * c->kernel[1] * c->kernel[2] == 1;
+}
+
+/* Adds a value for weights of that shape; -1: no memory. */
+int rt_conv_put_off(struct rt_graph *g, const struct rt_shape *shape,
+                    const struct rt_conv_weights *w);
+
+/* For whoever wants the weights' elements: does what was put off. */
 enum rt_status rt_conv_settle_weights(struct rt_graph *g, struct rt_node *n, struct rt_error *err);
 
 /* rt_op.absorb_affine of both directions. */

@@ -152,6 +152,24 @@ static int64_t packed_at(const struct state *s, int64_t q, int64_t maps)
     return (o * block * taps + q % taps * lanes + ch % block) * maps;
 }
 
+/* Weights at.. of count for each of a block's maps from map on, side by side; lanes past the last
+ * are 0, whatever gain they have. */
+static void turn(float *turned, const struct state *s, int64_t map, int64_t maps, int64_t row,
+                 int64_t at, int64_t count)
+{
+    const struct rt_kernels *k = rt_kernels();
+    if (!s->unpacked.turned) {
+        k->to_blocked(turned, s->unpacked.w + map * row + at, (size_t)count, (size_t)row,
+                      (int)maps);
+        return;
+    }
+    if (maps < k->block)
+        memset(turned, 0, (size_t)(count * k->block) * sizeof *turned);
+    for (int64_t q = 0; q < count; q++)
+        memcpy(turned + q * k->block, s->unpacked.w + (at + q) * s->c.maps + map,
+               (size_t)maps * sizeof *turned);
+}
+
 /* [group][panel][outer][kh][kw][lane][block of the panel][b]; lanes past the last map are 0. */
 static void pack_panel(void *ctx, int64_t panel)
 {
@@ -170,12 +188,14 @@ static void pack_panel(void *ctx, int64_t panel)
             gain[l] = l < maps ? rt_conv_gain(&s->unpacked, map + l) : 0.0f;
         for (int64_t at = 0; at < row; at += PACK_FLOATS) {
             const int64_t count = least(PACK_FLOATS, row - at);
-            k->to_blocked(turned, s->unpacked.w + map * row + at, (size_t)count, (size_t)row,
-                          (int)maps);
+            turn(turned, s, map, maps, row, at, count);
             k->affine_block(turned, turned, (size_t)count, gain, NULL);
-            for (int64_t q = 0; q < count; q++)
-                memcpy(to + packed_at(s, at + q, blocks * block), turned + q * block,
-                       (size_t)block * sizeof *to);
+            for (int64_t q = 0; q < count; q++) {
+                float *from = turned + q * block;
+                if (s->unpacked.in_gain != NULL)
+                    k->affine(from, from, (size_t)block, s->unpacked.in_gain[at + q], 0.0f);
+                memcpy(to + packed_at(s, at + q, blocks * block), from, (size_t)block * sizeof *to);
+            }
         }
     }
 }
@@ -261,8 +281,8 @@ static int choices(const struct rt_graph *g, const struct rt_node *n,
         return 1;
     while (count < 3 && rt_winograd_can(&c, tile_of(count))) {
         const int m = tile_of(count);
-        out[count] = (struct rt_choice){ name[count], rt_winograd_cost(&c, m),
-                                         rt_winograd_bytes(&c, m) };
+        out[count] =
+            (struct rt_choice){ name[count], rt_winograd_cost(&c, m), rt_winograd_bytes(&c, m) };
         count++;
     }
     return count;

@@ -278,12 +278,28 @@ void rt_conv_valid(const struct rt_conv *c, int axis, int64_t k, int64_t *begin,
 struct rt_conv_weights rt_conv_weights(const struct rt_graph *g, const struct rt_node *n)
 {
     const struct rt_value *v = rt_in_const(g, n, RT_CONV_W);
-    return (struct rt_conv_weights){ v->gain != NULL ? v->unscaled : v->data, v->gain };
+    if (v->unscaled == NULL)
+        return (struct rt_conv_weights){ .w = v->data };
+    return (struct rt_conv_weights){ v->unscaled, v->gain, v->in_gain, v->turned };
+}
+
+int rt_conv_put_off(struct rt_graph *g, const struct rt_shape *shape,
+                    const struct rt_conv_weights *w)
+{
+    const int v = rt_graph_add_typed(g, RT_FLOAT, shape);
+    if (v < 0)
+        return -1;
+    g->value[v].constant = true;
+    g->value[v].unscaled = w->w;
+    g->value[v].gain = w->gain;
+    g->value[v].in_gain = w->in_gain;
+    g->value[v].turned = w->turned;
+    return v;
 }
 
 enum rt_status rt_conv_settle_weights(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
-    if (rt_in_const(g, n, RT_CONV_W)->gain == NULL)
+    if (rt_in_const(g, n, RT_CONV_W)->unscaled == NULL)
         return RT_OK;
     const struct rt_conv_weights from = rt_conv_weights(g, n);
     const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
@@ -291,30 +307,29 @@ enum rt_status rt_conv_settle_weights(struct rt_graph *g, struct rt_node *n, str
     int w = rt_graph_add_floats(g, &shape, &data);
     if (w < 0)
         return rt_graph_nomem(g, err);
-    const int64_t row = rt_shape_range(&shape, 1, shape.rank);
-    for (int64_t i = 0; i < shape.dim[0] * row; i++)
-        data[i] = from.w[i] * from.gain[i / row];
+    const int64_t maps = shape.dim[0], row = rt_shape_range(&shape, 1, shape.rank);
+    for (int64_t m = 0; m < maps; m++)
+        for (int64_t i = 0; i < row; i++)
+            data[m * row + i] = from.w[from.turned ? i * maps + m : m * row + i] *
+                                rt_conv_gain(&from, m) *
+                                (from.in_gain != NULL ? from.in_gain[i] : 1.0f);
     n->in[RT_CONV_W] = w;
     return RT_OK;
 }
 
-/* Weights whose rows on axis 0 are the node's times scale. They are not touched: a copy of all that
- * a file holds would take longer to make than to pack. */
-static int put_off(struct rt_graph *g, const struct rt_node *n, const float *scale)
+/* Weights whose rows on axis 0 are the node's times scale. */
+static int scale_maps(struct rt_graph *g, const struct rt_node *n, const float *scale)
 {
-    const struct rt_conv_weights from = rt_conv_weights(g, n);
+    struct rt_conv_weights w = rt_conv_weights(g, n);
     const struct rt_shape shape = rt_in_const(g, n, RT_CONV_W)->shape;
     const int64_t maps = shape.dim[0];
     float *gain = rt_graph_alloc_bulk(g, (size_t)maps, sizeof *gain);
-    int w = gain != NULL ? rt_graph_add_typed(g, RT_FLOAT, &shape) : -1;
-    if (w < 0)
+    if (gain == NULL)
         return -1;
     for (int64_t m = 0; m < maps; m++)
-        gain[m] = rt_conv_gain(&from, m) * scale[m];
-    g->value[w].constant = true;
-    g->value[w].unscaled = from.w;
-    g->value[w].gain = gain;
-    return w;
+        gain[m] = rt_conv_gain(&w, m) * scale[m];
+    w.gain = gain;
+    return rt_conv_put_off(g, &shape, &w);
 }
 
 /* A transposed convolution's weights, [channels][maps of a group][taps], times scale. */
@@ -328,9 +343,8 @@ static int scale_transposed(struct rt_graph *g, const struct rt_node *n, const s
     const float *from = rt_in_const(g, n, RT_CONV_W)->data;
     for (int64_t r = 0; w >= 0 && r < shape.dim[0]; r++)
         for (int64_t i = 0; i < columns * taps; i++)
-            to[r * columns * taps + i] =
-                from[r * columns * taps + i] *
-                scale[r / c->group_channels * c->group_maps + i / taps];
+            to[r * columns * taps + i] = from[r * columns * taps + i] *
+                                         scale[r / c->group_channels * c->group_maps + i / taps];
     return w;
 }
 
@@ -343,7 +357,7 @@ enum rt_status rt_conv_absorb_affine(struct rt_graph *g, struct rt_node *n, cons
     int bias = rt_conv_bias(n);
     const struct rt_shape maps = rt_shape_of(1, &c->maps);
     float *new_b;
-    int w = transposed ? scale_transposed(g, n, c, scale) : put_off(g, n, scale);
+    int w = transposed ? scale_transposed(g, n, c, scale) : scale_maps(g, n, scale);
     int b = rt_graph_add_floats(g, &maps, &new_b);
     if (w < 0 || b < 0)
         return rt_graph_nomem(g, err);

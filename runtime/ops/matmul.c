@@ -4,6 +4,20 @@
 
 enum { A, B };
 
+/* Whether right is a constant [N,K], read turned: an attribute that passes give, as Gemm has it. No
+ * file's MatMul has any. */
+static bool is_turned(const struct rt_node *n)
+{
+    return rt_attr_int(n, "transB", 0) != 0;
+}
+
+/* The shape of right as the product sees it. */
+static struct rt_shape right_shape(const struct rt_graph *g, const struct rt_node *n)
+{
+    const struct rt_shape s = rt_in_const(g, n, B)->shape;
+    return is_turned(n) ? rt_shape_of(2, (int64_t[]){ s.dim[1], s.dim[0] }) : s;
+}
+
 /* A vector is a matrix of one row on the left, of one column on the right. */
 static struct rt_shape as_matrices(const struct rt_shape *s, bool left)
 {
@@ -80,11 +94,12 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
     unsigned types =
         RT_T_REAL | RT_T(RT_INT32) | RT_T(RT_INT64) | RT_T(RT_UINT32) | RT_T(RT_UINT64);
     struct rt_shape out;
+    const struct rt_shape right = right_shape(g, n);
     enum rt_status s = rt_check_type(g, n, A, types, err);
     if (s == RT_OK)
         s = rt_check_same_type(g, n, A, B, err);
     if (s == RT_OK)
-        s = rt_matmul_shape(n, &rt_in(g, n, A)->shape, &rt_in(g, n, B)->shape, &out, err);
+        s = rt_matmul_shape(n, &rt_in(g, n, A)->shape, &right, &out, err);
     return s == RT_OK ? rt_set_out(g, n, 0, rt_in(g, n, A)->dtype, &out, err) : s;
 }
 
@@ -92,10 +107,15 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
 {
     const struct rt_value *left = rt_in(b->g, n, A), *right = rt_in(b->g, n, B);
     const struct rt_value *result = rt_out(b->g, n, 0);
-    struct rt_shape one[3] = { rt_shape_at(&left->shape, 1), rt_shape_at(&right->shape, 1),
+    const struct rt_shape turned = right_shape(b->g, n);
+    struct rt_shape one[3] = { rt_shape_at(&left->shape, 1), rt_shape_at(&turned, 1),
                                rt_shape_at(&result->shape, 1) };
     struct rt_shape most = rt_shape_at(&left->shape, b->max_batch);
     struct rt_product p = rt_matmul_product(&one[0], &one[1], &one[2]);
+    if (is_turned(n)) {
+        p.right_k = 1;
+        p.right_n = p.k;
+    }
     n->flops = 2.0 * (double)p.batches * (double)p.m * (double)p.n * (double)p.k;
     n->algorithm = "plain";
     if (left->dtype != RT_FLOAT)
@@ -105,7 +125,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
     if (g == NULL || n->algorithm == NULL)
         return rt_fail_nomem(err, sizeof *g);
     g->alpha = 1.0f;
-    struct rt_shape wide = rt_shape_at(&right->shape, b->max_batch);
+    struct rt_shape wide = rt_shape_at(&turned, b->max_batch);
     wide = as_matrices(&wide, false);
     g->columns = rt_gemm_columns(b->arena, NULL, wide.dim[wide.rank - 1], 1.0f);
     if (g->columns == NULL)
@@ -114,6 +134,7 @@ static enum rt_status prepare(struct rt_build *b, struct rt_node *n, struct rt_e
         enum rt_status s = rt_gemm_keep_right(b, n, g, &p, err);
         if (s != RT_OK)
             return s;
+        g->right = turned;
     } else {
         rt_set_scratch(b, n, rt_gemm_scratch(most.dim[most.rank - 1]));
     }

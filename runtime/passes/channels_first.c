@@ -5,6 +5,7 @@
  *                 ChannelNorm, affine ─ Conv 1x1 ─ Add ─ Gelu ─ Conv 1x1 ─ Add
  *
  * A stretch is moved whole or not at all. */
+#include "runtime/ops/conv.h"
 #include "runtime/passes/match.h"
 #include "runtime/passes/pass.h"
 
@@ -128,23 +129,22 @@ static bool find_stretch(struct stretch *s, int node)
 /* A constant that is broadcast along the last axis, for axis 1; -1: no memory. */
 static int move_vector(struct rt_graph *g, int v)
 {
-    struct rt_tensor t = { RT_FLOAT, { 3, { rt_shape_numel(&g->value[v].shape), 1, 1 } },
+    struct rt_tensor t = { RT_FLOAT,
+                           { 3, { rt_shape_numel(&g->value[v].shape), 1, 1 } },
                            (void *)(uintptr_t)g->value[v].data };
     return rt_graph_add_const(g, NULL, &t);
 }
 
-/* MatMul's weights [C,M] as a convolution's [M,C,1,1]; -1: no memory. */
-static int move_weights(struct rt_graph *g, int v)
+/* A MatMul's weights, [C,M] or turned, as a convolution's [M,C,1,1]; -1: no memory. */
+static int move_weights(struct rt_graph *g, const struct rt_node *n)
 {
-    const int64_t c = g->value[v].shape.dim[0], m = g->value[v].shape.dim[1];
-    const struct rt_shape shape = { 4, { m, c, 1, 1 } };
-    const float *from = g->value[v].data;
-    float *to;
-    const int made = rt_graph_add_floats(g, &shape, &to);
-    for (int64_t i = 0; made >= 0 && i < m; i++)
-        for (int64_t k = 0; k < c; k++)
-            to[i * c + k] = from[k * m + i];
-    return made;
+    const struct rt_value *v = &g->value[n->in[1]];
+    const bool as_conv = rt_attr_int(n, "transB", 0) != 0;
+    const struct rt_shape shape = {
+        4, { v->shape.dim[as_conv ? 0 : 1], v->shape.dim[as_conv ? 1 : 0], 1, 1 }
+    };
+    const struct rt_conv_weights w = { .w = v->data, .turned = !as_conv };
+    return rt_conv_put_off(g, &shape, &w);
 }
 
 /* A value like v with the channels in front; -1: no memory. */
@@ -182,7 +182,8 @@ static bool move_norm(struct rt_graph *g, int node, int x, int y)
     const int scaled = bias < 0 ? y : rt_graph_add_typed(g, RT_FLOAT, &g->value[y].shape);
     if (scale < 0 || normed < 0 || scaled < 0 || (rt_has_in(&g->node[node], 2) && bias < 0))
         return false;
-    struct rt_attr epsilon = { .name = "epsilon", .type = RT_ATTR_FLOAT,
+    struct rt_attr epsilon = { .name = "epsilon",
+                               .type = RT_ATTR_FLOAT,
                                .f = rt_attr_float(&g->node[node], "epsilon", 1e-5f) };
     return add_node(g, &rt_op_ChannelNorm, name, x, -1, normed) &&
            rt_match_set_attr(g, &g->node[g->n_nodes - 1], epsilon) &&
@@ -201,7 +202,7 @@ static bool move_node(struct stretch *s, int node)
         return false;
     s->first[v] = y;
     if (kind == NORM || kind == PRODUCT) {
-        const int w = kind == PRODUCT ? move_weights(g, g->node[node].in[1]) : -1;
+        const int w = kind == PRODUCT ? move_weights(g, &g->node[node]) : -1;
         rt_graph_kill(g, node);
         if (kind == NORM)
             return move_norm(g, node, x, y);

@@ -58,13 +58,18 @@ enum rt_status rt_pass_fold_constants(struct rt_pass_run *r, int node, struct rt
             return s;
         r->changes++;
     }
-    const bool folds = !(r->keep_quantised && n->op == &rt_op_DequantizeLinear) && n->n_steps == 0 && rt_can_eval(g, n) && worth_folding(g, n);
+    const bool folds = !(r->keep_quantised && n->op == &rt_op_DequantizeLinear) &&
+                       n->n_steps == 0 && rt_can_eval(g, n) && worth_folding(g, n);
     const bool wide = rt_makes_wide(g, n);
     if (rt_depends_on_batch(g, n) || (wide && !folds))
         return rt_node_fail(err, RT_E_UNSUPPORTED, n, "it computes with the number of samples");
     if (!folds)
         return RT_OK;
+    bool turned;
+    enum rt_status s = rt_turn_weights(r, node, &turned, err);
+    if (s != RT_OK || turned)
+        return s;
     r->changes++;
-    enum rt_status s = rt_eval(g, node, r->threads, err);
+    s = rt_eval(g, node, r->threads, err);
     return s == RT_OK && wide ? rt_narrow_outputs(g, n, err) : s;
 }

@@ -537,7 +537,7 @@ static bool find_product(const struct rt_graph *g, int v, struct found *f)
         g->value[v].uses != 1 || !is_dequantised(g, n->in[0], &f->x))
         return false;
     const bool gemm = n->op == &rt_op_Gemm;
-    const bool across = gemm && rt_attr_int(n, "transB", 0) != 0; /* weights are [M,K] */
+    const bool across = rt_attr_int(n, "transB", 0) != 0; /* weights are [M,K] */
     if (gemm) {
         bias = input(n, 2);
         if (rt_attr_float(n, "alpha", 1) != 1 || rt_attr_float(n, "beta", 1) != 1 ||

@@ -13,8 +13,8 @@
 struct rt_pass_run {
     struct rt_graph *g;
     const struct rt_options *options;
-    int threads; /* for what is computed while compiling */
-    int changes; /* in this round */
+    int threads;         /* for what is computed while compiling */
+    int changes;         /* in this round */
     bool keep_quantised; /* constants that are integers by a DequantizeLinear are left so */
 };
 
@@ -22,6 +22,9 @@ typedef enum rt_status rt_pass(struct rt_pass_run *r, int node, struct rt_error 
 
 /* Infers the node's outputs or, when its inputs are constant, computes them. */
 rt_pass rt_pass_fold_constants;
+/* A part of it: *done when the node, whose inputs are constant, need not be computed, since those
+ * who read its result can do with weights that lie turned. */
+enum rt_status rt_turn_weights(struct rt_pass_run *r, int node, bool *done, struct rt_error *err);
 /* Its parts that have to do with dimensions of 32 bits (see rt_value.wide): constants that meet
  * such become int64; whether the node's integers are such then; those of its outputs, which have
  * been computed, that need no 64 bits become int32 again. */
