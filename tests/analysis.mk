@@ -4,9 +4,10 @@
 #   make valgrind           a session of serving under valgrind
 #   make coverage           which lines the tests reach; every rt_fail() reached or not, in
 #                           build/coverage/failures.txt
+#   make mutants            kernels broken on purpose, a mistake at a time: each has to be noticed
 #   make soak TIME=1800     mixed traffic for so many seconds: answers, memory, descriptors
 
-.PHONY: analyze valgrind coverage soak
+.PHONY: analyze valgrind coverage mutants soak
 
 CFLAGS.coverage := -O0 -fopenmp -DRT_COMPACT -DSV_INSTRUMENTED=1 --coverage -fprofile-update=atomic
 
@@ -40,6 +41,11 @@ coverage: setup-test ## the lines and refusals that the tests reach: build/cover
 	@$(MAKE) --no-print-directory SKIP="check_kernels check_winograd test_invariance pillow torchvision library" \
 	    MODE=coverage test || echo 'coverage: not every test passed' >&2
 	$(PYTHON) tests/coverage.py build/coverage
+
+mutants: ## break kernels on purpose, one mistake at a time: the checks have to notice each
+	$(call install,$(BUILD_PACKAGES) libcmocka-dev)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(addprefix $(B)/tests/,check_kernels check_winograd check_integers test_ops)
+	B=$(B) CC=$(CC) $(PYTHON) tests/mutants.py
 
 # Seconds where TIME is given: the load generator has a default of its own for it.
 soak: all ## mixed traffic for TIME=60 seconds: every answer checked, memory and descriptors flat

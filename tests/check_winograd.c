@@ -22,8 +22,8 @@ struct conv_case {
 struct subject {
     struct conv_case t;
     int64_t samples, oh, ow;
-    float *x, *w, *bias, *residual, *scale; /* plain */
-    struct guarded bx, br;                  /* x and residual, blocked */
+    float *x, *w, *gain, *bias, *residual, *scale; /* plain; gain of a map's weights, too */
+    struct guarded bx, br;                         /* x and residual, blocked */
     struct rt_graph *g;
     struct rt_node *n;
     struct rt_conv conv;
@@ -70,6 +70,9 @@ static void subject_init(struct subject *s, const struct conv_case *t, int64_t s
     s->ow = t->w + t->pad + t->pad_end - 2;
     s->x = noise_of(samples * t->c * t->h * t->w);
     s->w = noise_of((int64_t)t->maps * t->c * 9);
+    s->gain = noise_of(t->maps);
+    for (int i = 0; i < t->maps; i++)
+        s->gain[i] = 1 + s->gain[i] / 2;
     s->bias = noise_of(blocks_of(t->maps) * rt_kernels()->block);
     s->residual = noise_of(samples * t->maps * s->oh * s->ow);
     s->scale = noise_of(t->maps);
@@ -106,6 +109,7 @@ static void subject_reset(struct subject *s)
 {
     free(s->x);
     free(s->w);
+    free(s->gain);
     free(s->bias);
     free(s->residual);
     free(s->scale);
@@ -161,7 +165,7 @@ static float *convolve(struct subject *s, int m, int64_t samples, int threads)
     b.arena = rt_arena_create(0);
     struct rt_error err = { .text = "" };
     struct rt_winograd *state = NULL;
-    const struct rt_conv_weights w = { .w = s->w };
+    const struct rt_conv_weights w = { .w = s->w, .gain = s->gain };
     enum rt_status status = rt_winograd_prepare(&b, s->n, &s->conv, m, &w, s->bias, &state, &err);
     CHECK(status == RT_OK, "prepare: %s", err.text);
     const struct rt_shape xs = rt_shape_of(4, (int64_t[]){ samples, s->t.c, s->t.h, s->t.w });
@@ -198,7 +202,7 @@ static double *reference(const struct subject *s, int64_t sample)
             for (int64_t k = 0; k < 9; k++) {
                 const int64_t r = oh - t->pad + k / 3, l = ow - t->pad + k % 3;
                 if (r >= 0 && r < t->h && l >= 0 && l < t->w)
-                    y[i] += (double)s->w[(map * t->c + c) * 9 + k] *
+                    y[i] += (double)s->gain[map] * (double)s->w[(map * t->c + c) * 9 + k] *
                             (double)s->x[((sample * t->c + c) * t->h + r) * t->w + l];
             }
     }
