@@ -5,10 +5,9 @@
 #include <limits.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "server/clock.h"
+#include "server/give_way.h"
 #include "server/queue.h"
 #include "server/runner.h"
 
@@ -24,7 +23,7 @@ struct executor {
 };
 
 struct sv_batcher {
-    int n_in, n_out, max_batch, at_once, nice;
+    int n_in, n_out, max_batch, at_once;
     struct sv_core_split split;
     struct sv_cores *cores;
     struct sv_stats *stats;
@@ -382,8 +381,7 @@ static void *execute(void *arg)
 {
     struct executor *ex = arg;
     struct sv_batcher *b = ex->batcher;
-    if (b->nice > 0) /* its teams' threads inherit it */
-        setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + b->nice);
+    sv_give_way(); /* and its teams' threads with it */
     pthread_setname_np(pthread_self(), "convd-run");
     pthread_mutex_lock(&b->lock);
     /* It was born asleep: the first job wakes the executor with the largest team, whatever the
@@ -463,7 +461,6 @@ enum rt_status sv_batcher_create(const struct sv_batcher_options *o, struct sv_b
     b->n_out = o->n_out;
     b->max_batch = o->max_batch;
     b->at_once = o->at_once;
-    b->nice = o->nice;
     b->split = o->split;
     b->cores = o->cores;
     b->stats = o->stats;

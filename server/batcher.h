@@ -112,7 +112,6 @@ struct sv_batcher_options {
     int max_queue;     /* jobs that may wait, >= 1 */
     int at_once;       /* a job of at most so many samples is run inside submit when nothing
                           waits, an executor is idle and its cores are free; 0: none is */
-    int nice;          /* by how much executors give way to other threads; 0: they are equals */
     uint64_t delay_ns; /* how long a job may wait for others to fill its batch; 0: not at all */
     struct sv_queue_policy policy;
     struct sv_core_split split;

@@ -5,6 +5,7 @@
 #include "server/clients.h"
 #include "server/clock.h"
 #include "server/compress.h"
+#include "server/give_way.h"
 #include "server/head.h"
 #include "server/listen.h"
 #include "server/log.h"
@@ -610,11 +611,13 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
     fill_options(h, fd, list);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
                      MHD_USE_ERROR_LOG | (options->tls != NULL ? MHD_USE_TLS : 0);
+    sv_go_first();
     h->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
         h, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_URI_LOG_CALLBACK,
         on_request_line, h, MHD_OPTION_ARRAY, list, MHD_OPTION_END);
+    sv_go_as_others();
     if (h->daemon == NULL) {
         s = rt_fail(err, RT_E_IO, "the HTTP server cannot be started on port %d", h->port);
         goto fail;

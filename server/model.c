@@ -260,10 +260,6 @@ static enum rt_status check_preferred(const struct sv_model *m, struct rt_error 
 #define LIGHT_FLOPS 4e6
 #define LIGHT_BYTES ((size_t)256 << 10)
 
-/* How much nicer threads are that compute: a refusal or a probe does not wait for their time
- * slices. Between processes it is the shares of their containers or services that count. */
-#define GIVE_WAY 10
-
 /* The bytes of one sample's inputs; SIZE_MAX where dimensions are free. */
 static size_t input_bytes(const struct sv_model *m)
 {
@@ -354,7 +350,6 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         .max_batch = m->max_batch,
         .max_queue = m->config.max_queue_size,
         .at_once = collects ? 0 : light,
-        .nice = GIVE_WAY,
         .delay_ns = (uint64_t)m->config.max_queue_delay_us * 1000,
         .policy = {
             .levels = m->config.priority_levels,

@@ -155,8 +155,9 @@ static const struct call calls[] = {
     { SYS_sched_getscheduler, BOTH, 0, 0, 0 },
     { SYS_sched_get_priority_min, BOTH, 0, 0, 0 },
     { SYS_sched_get_priority_max, BOTH, 0, 0, 0 },
-    { SYS_getpriority, BOTH, 0, 0, 0 }, /* threads that compute are nicer than those with sockets */
+    { SYS_getpriority, BOTH, 0, 0, 0 }, /* threads that compute give way to those with sockets */
     { SYS_setpriority, BOTH, 0, 0, 0 },
+    { SYS_sched_setattr, BOTH, 0, 0, 0 },
     { SYS_getcpu, BOTH, 0, 0, 0 },
     { SYS_membarrier, BOTH, 0, 0, 0 },
 
