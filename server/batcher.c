@@ -86,6 +86,11 @@ void sv_job_destroy(struct sv_job *job)
     if (job == NULL)
         return;
     assert(!job->own.queued && job->own.running == 0);
+    if (job->own.promised) {
+        pthread_mutex_lock(&job->batcher->lock);
+        sv_queue_take_back(&job->batcher->queue, job);
+        pthread_mutex_unlock(&job->batcher->lock);
+    }
     for (int i = 0; i < job->n_in; i++)
         rt_free(job->own.in_memory[i]);
     rt_free(job->own.out_memory);
@@ -493,38 +498,60 @@ static void apply_policy(const struct sv_queue_policy *p, struct sv_job *job, ui
         job->deadline = now + p->default_timeout_ns;
 }
 
+static enum rt_status refuse(struct sv_batcher *b, uint64_t arrival, const char *why,
+                             struct rt_error *err)
+{
+    uint64_t now = sv_now_ns();
+    sv_add(&b->stats->rejected, 1);
+    sv_count(&b->stats->fail, now > arrival ? now - arrival : 0);
+    return rt_fail(err, RT_E_BUSY, "%s", why);
+}
+
+static const char is_full[] = "Exceeds maximum queue size";
+
+enum rt_status sv_batcher_admit(struct sv_batcher *b, uint64_t arrival, struct rt_error *err)
+{
+    return sv_queue_is_full(&b->queue) ? refuse(b, arrival, is_full, err) : RT_OK;
+}
+
+enum rt_status sv_job_promise(struct sv_job *job, struct rt_error *err)
+{
+    struct sv_batcher *b = job->batcher;
+    pthread_mutex_lock(&b->lock);
+    bool promised = sv_queue_promise(&b->queue, job);
+    pthread_mutex_unlock(&b->lock);
+    return promised ? RT_OK : refuse(b, job->arrival, is_full, err);
+}
+
 enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
 {
     struct sv_batcher *b = job->batcher;
     assert(job->n >= 1 && job->done != NULL && job->own.taken == 0 && !job->own.queued);
     uint64_t now = sv_now_ns();
-    enum rt_status s = RT_OK;
-    struct executor *lent = NULL;
     apply_policy(&b->policy, job, now);
     if (job->deadline != 0 && job->deadline <= now && !b->policy.delay) {
-        s = rt_fail(err, RT_E_TIMEOUT, "Request timeout expired");
         sv_add(&b->stats->timed_out, 1);
-    } else {
-        pthread_mutex_lock(&b->lock);
-        if (b->stopping)
-            s = rt_fail(err, RT_E_BUSY,
-                        "Server is stopping, scheduler for model has stopped accepting new "
-                        "inference requests");
-        else if ((lent = borrow(b, job)) != NULL)
-            ;
-        else if (!sv_queue_push(&b->queue, job, now))
-            s = rt_fail(err, RT_E_BUSY, "Exceeds maximum queue size");
-        else
-            rouse(b);
-        pthread_mutex_unlock(&b->lock);
-        if (lent != NULL)
-            run_at_once(lent, job);
-        else if (s == RT_E_BUSY)
-            sv_add(&b->stats->rejected, 1);
-    }
-    if (s != RT_OK)
         sv_count(&b->stats->fail, now > job->arrival ? now - job->arrival : 0);
-    return s;
+        return rt_fail(err, RT_E_TIMEOUT, "Request timeout expired");
+    }
+    pthread_mutex_lock(&b->lock);
+    const bool stopping = b->stopping;
+    struct executor *lent = stopping ? NULL : borrow(b, job);
+    const bool pushed = !stopping && lent == NULL && sv_queue_push(&b->queue, job, now);
+    if (pushed)
+        rouse(b);
+    else
+        sv_queue_take_back(&b->queue, job);
+    pthread_mutex_unlock(&b->lock);
+    if (lent != NULL)
+        run_at_once(lent, job);
+    else if (!pushed)
+        return refuse(b, job->arrival,
+                      stopping ? "Server is stopping, scheduler for model has stopped accepting "
+                                 "new inference requests"
+                               : is_full,
+                      err);
+    return RT_OK;
 }
 
 void sv_job_cancel(struct sv_job *job)

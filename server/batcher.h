@@ -61,6 +61,7 @@ struct sv_job {
         int taken;   /* samples handed to executors */
         int running; /* pieces being run now */
         bool queued;
+        bool promised;    /* the queue keeps a place for it */
         void **in_memory; /* in_memory[0..n_in): what sv_job_input() made */
         void *out_memory;
     } own;
@@ -75,6 +76,10 @@ void sv_job_destroy(struct sv_job *job); /* takes NULL; not between submit and d
  * input replaces the first. */
 enum rt_status sv_job_input(struct sv_job *job, int i, enum rt_dtype dtype,
                             const struct rt_shape *shape, struct rt_error *err);
+
+/* Keeps a place in the queue for a job whose inputs are yet to be worked out, so that this is not
+ * done in vain; RT_E_BUSY when there is none. Until submit, or else destroy, gives it up. */
+enum rt_status sv_job_promise(struct sv_job *job, struct rt_error *err);
 
 /* What runs a batch. Tests put their own here; others use sv_batcher_rt. */
 struct sv_batcher_ops {
@@ -140,6 +145,9 @@ void sv_batcher_stop(struct sv_batcher *b);
 void sv_batcher_abort(struct sv_batcher *b);
 /* Stops, waits until all accepted jobs are done, frees. Takes NULL. Not from done. */
 void sv_batcher_destroy(struct sv_batcher *b);
+
+/* RT_E_BUSY when a job that came now would be refused, as it then is: it counts. */
+enum rt_status sv_batcher_admit(struct sv_batcher *b, uint64_t arrival, struct rt_error *err);
 
 int sv_batcher_waiting(struct sv_batcher *b); /* jobs in the queue now */
 struct sv_core_split sv_batcher_split(const struct sv_batcher *b);

@@ -36,6 +36,8 @@ void sv_head_add(struct sv_head *h, const char *name, const char *value)
     } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
         if (h->n_encodings++ == 0)
             h->encoding = value;
+    } else if (strcasecmp(name, "Expect") == 0) {
+        h->expects |= strcasecmp(value, "100-continue") == 0;
     }
 }
 

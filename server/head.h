@@ -22,6 +22,7 @@ struct sv_head {
     int n_hosts, n_lengths, n_encodings;
     const char *length;   /* the first Content-Length */
     const char *encoding; /* the first Transfer-Encoding */
+    bool expects;         /* to be told before it sends the body: Expect: 100-continue */
     bool differ;          /* another Content-Length says something else */
     const char *bad_name; /* of the first header with bytes that it may not have */
 };

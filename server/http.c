@@ -39,6 +39,8 @@ struct sv_http {
 /* Up to this a body's declared length is allocated at once; beyond it memory follows what has
  * arrived, so that a length alone costs nothing. */
 #define BODY_AT_ONCE ((size_t)1 << 20)
+/* Shorter bodies have mostly come by the time their headers are read. */
+#define WORTH_ASKING ((size_t)64 << 10)
 /* Pieces that a body of unknown length may come in; beyond it each must have so many bytes. */
 #define PIECES_MAX 65536
 #define PIECE_MIN 1024
@@ -68,7 +70,7 @@ struct exchange {
     size_t lead;       /* so many that the tensors behind the body's JSON are aligned */
     size_t body_room;  /* without the lead and the zero byte; counted in http->held */
     size_t body_limit; /* what may still come by the declaration, or by max_body */
-    bool too_much;     /* the response says of what; the rest of the body is dropped */
+    bool unwanted;     /* the response says why; the rest of the body is dropped */
     size_t dropped;
     size_t n_pieces; /* that the body came in */
     bool dispatched;
@@ -327,8 +329,8 @@ static bool take_piece(struct exchange *x, size_t len)
  * given in the middle of a body; small pieces count for more than they hold. */
 static bool collect(struct exchange *x, const char *piece, size_t len)
 {
-    x->too_much |= !x->too_much && !take_piece(x, len);
-    if (x->too_much) {
+    x->unwanted |= !x->unwanted && !take_piece(x, len);
+    if (x->unwanted) {
         drop_body(x);
         x->dropped += len > PIECE_MIN ? len : PIECE_MIN;
         return x->dropped / 4 <= x->http->options.max_body;
@@ -398,6 +400,21 @@ static size_t lead_of(const struct sv_request *req)
     return json_len != NULL ? -(size_t)strtoull(json_len, NULL, 10) % RT_ALIGN : 0;
 }
 
+/* Asks whether the body is wanted, where reading it is more work than asking. One that is not, and
+ * long or yet to be sent, is not read: that costs the connection, and so does one of unknown
+ * length. Others are read and dropped, as a new connection costs more. */
+static enum MHD_Result ask_admission(struct exchange *x, const struct sv_head *head)
+{
+    const struct sv_http_options *o = &x->http->options;
+    const bool known = head->encoding == NULL;
+    if (o->admits == NULL || (known && (head->length == NULL || x->body_limit < WORTH_ASKING)))
+        return MHD_YES;
+    x->unwanted = !o->admits(o->context, &x->req);
+    if (x->unwanted && (!known || x->body_limit > BODY_AT_ONCE || head->expects))
+        return refuse(x);
+    return MHD_YES;
+}
+
 /* The headers are complete. A body that is declared too large is refused unread, as is a connection
  * that is one too many; *out is NULL when there is no memory even to say so. */
 static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const char *path,
@@ -434,7 +451,7 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
         }
         x->body_limit = (size_t)len;
     }
-    return MHD_YES;
+    return ask_admission(x, &head);
 }
 
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char *path,
@@ -454,7 +471,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
         return go_on ? MHD_YES : MHD_NO;
     }
     if (!x->dispatched)
-        return x->too_much ? answer(x) : dispatch_unless_stopping(x);
+        return x->unwanted ? answer(x) : dispatch_unless_stopping(x);
     sv_watch_remove(x->http->watch, &x->watched);
     return finish(x);
 }

@@ -23,10 +23,13 @@ struct sv_http_options {
                                  byte or, for a connection's first, from its opening; 0: 20 */
     int body_timeout;         /* likewise its body; 0: 300 */
     struct sv_tls *tls;       /* NULL: without. Must outlive the sv_http */
+    /* Asked when a request's headers are complete and a body follows: false, and an answer, when it
+     * is to be refused unread. NULL: none is. */
+    bool (*admits)(void *context, struct sv_request *req);
     /* Told when an answer is about to be sent: may add headers. NULL: nothing is to be added. */
     void (*answering)(void *context, struct sv_request *req);
-    /* Told when a request is over, its answer sent or not. NULL: nobody wants to know. Both on a
-     * thread that serves sockets: must not block. */
+    /* Told when a request is over, its answer sent or not. NULL: nobody wants to know. All on
+     * threads that serve sockets: must not block. */
     void (*completed)(void *context, struct sv_request *req);
     /* Answers req or puts it to sleep. On a thread that serves sockets: must not block. */
     void (*handle)(void *context, struct sv_request *req);

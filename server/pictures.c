@@ -154,8 +154,13 @@ void sv_pictures_start(struct sv_pictures *p, struct sv_pool *pool, size_t max_p
         p->preprocess.max_pixels = max_pixels;
     p->begun = sv_now_ns();
     atomic_store(&p->left, n);
+    struct rt_error err;
+    if (sv_job_promise(p->job, &err) != RT_OK) {
+        fail(p, &err);
+        ended(p, n);
+        return;
+    }
     for (int i = 0; i < n; i++) {
-        struct rt_error err;
         if (sv_pool_submit(pool, &p->picture[i].task, &err) != RT_OK) {
             fail(p, &err);
             ended(p, n - i); /* p may be gone from here on */

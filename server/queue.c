@@ -35,11 +35,33 @@ static void link_out(struct sv_queue *q, struct sv_job *job)
     job->own.next = job->own.prev = NULL;
 }
 
+bool sv_queue_is_full(const struct sv_queue *q)
+{
+    return q->n_jobs + q->n_promised >= q->max_jobs;
+}
+
+bool sv_queue_promise(struct sv_queue *q, struct sv_job *job)
+{
+    assert(!job->own.promised && !job->own.queued);
+    if (sv_queue_is_full(q))
+        return false;
+    job->own.promised = true;
+    q->n_promised++;
+    return true;
+}
+
+void sv_queue_take_back(struct sv_queue *q, struct sv_job *job)
+{
+    q->n_promised -= job->own.promised;
+    job->own.promised = false;
+}
+
 bool sv_queue_push(struct sv_queue *q, struct sv_job *job, uint64_t now)
 {
     assert(job->own.level >= 0 && job->own.level < SV_QUEUE_LEVELS);
-    if (q->n_jobs >= q->max_jobs)
+    if (!job->own.promised && sv_queue_is_full(q))
         return false;
+    sv_queue_take_back(q, job);
     job->own.submitted = now;
     link_in(q, job);
     job->own.queued = true;

@@ -5,6 +5,8 @@
 
 #include "server/batcher.h"
 
+#include <stdatomic.h>
+
 /* The levels of jobs, and one behind them for those that came too late. */
 #define SV_QUEUE_LEVELS (SV_PRIORITIES_MAX + 2)
 
@@ -17,7 +19,10 @@ struct sv_queue {
     const int *preferred;
     struct sv_job *head;                  /* by own.next */
     struct sv_job *last[SV_QUEUE_LEVELS]; /* of each level; NULL: none is there */
-    int n_jobs, n_deadlines;
+    int n_deadlines;
+    /* Written like the rest by one thread at a time; sv_queue_is_full() may read them meanwhile. */
+    atomic_int n_jobs;
+    atomic_int n_promised; /* places kept for jobs that are yet to come */
 };
 
 /* samples job->in[..][from .. from + n) */
@@ -26,8 +31,13 @@ struct sv_piece {
     int from, n;
 };
 
-/* Puts job behind the others of its level; false when the queue is full. */
+/* Whether all places are taken or promised. By any thread, at any time. */
+bool sv_queue_is_full(const struct sv_queue *q);
+/* Puts job behind the others of its level; false when the queue is full and the job has not been
+ * promised a place (own.promised, which is taken back). */
 bool sv_queue_push(struct sv_queue *q, struct sv_job *job, uint64_t now);
+bool sv_queue_promise(struct sv_queue *q, struct sv_job *job);   /* false: it is full */
+void sv_queue_take_back(struct sv_queue *q, struct sv_job *job); /* a promise, if there is one */
 void sv_queue_remove(struct sv_queue *q, struct sv_job *job);
 
 /* Takes away the job's deadline and puts it behind all others: it is run when nothing else is. */

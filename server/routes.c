@@ -202,32 +202,64 @@ static void answer_preflight(struct sv_response *res)
     res->status = 204;
 }
 
-void sv_route(struct sv_app *app, struct sv_request *req)
+#define ALLOW_ROOM 64
+
+/* The route that the request asks for; NULL: there is none, and allow lists the methods that the
+ * path would take. */
+static const struct route *find_route(const struct sv_request *req, struct sv_target *target,
+                                      char allow[ALLOW_ROOM])
 {
     struct path path;
-    struct sv_target target;
-    char allow[64] = "";
     const char *method = strcmp(req->method, "HEAD") == 0 ? "GET" : req->method;
-    sv_request_identify(req);
-    if (strcmp(method, "OPTIONS") == 0 && allowed_origin(app, req) != NULL) {
-        answer_preflight(&req->response);
-        return;
-    }
     bool good = cut_path(req->path, &path);
+    *allow = '\0';
     for (size_t i = 0; good && i < N_ROUTES; i++) {
         const struct route *r = &table[i];
-        if (!match(r->pattern, &path, &target))
+        if (!match(r->pattern, &path, target))
             continue;
-        if (strcmp(r->method, method) == 0) {
-            if (may_use(app, req, r->access) &&
-                (strcmp(method, "GET") == 0 || sv_request_inflate(req, app->limits.max_body)))
-                r->handler(app, req, &target);
-            return;
-        }
+        if (strcmp(r->method, method) == 0)
+            return r;
         const char *methods = strcmp(r->method, "GET") == 0 ? "GET, HEAD" : "POST";
         size_t len = strlen(allow);
         if (strstr(allow, methods) == NULL)
-            snprintf(allow + len, sizeof allow - len, "%s%s", len > 0 ? ", " : "", methods);
+            snprintf(allow + len, ALLOW_ROOM - len, "%s%s", len > 0 ? ", " : "", methods);
+    }
+    return NULL;
+}
+
+/* A request that has no place in its model's queue need not be read. */
+static bool queues(const struct route *r)
+{
+    return r->handler == sv_post_infer || r->handler == sv_post_predict ||
+           r->handler == sv_post_classify;
+}
+
+bool sv_route_admits(struct sv_app *app, struct sv_request *req)
+{
+    struct sv_target target;
+    char allow[ALLOW_ROOM];
+    const struct route *r = find_route(req, &target, allow);
+    if (r == NULL || !queues(r))
+        return true;
+    return may_use(app, req, r->access) && sv_accepts_work(app, &req->response) &&
+           sv_admits_job(app, req, &target);
+}
+
+void sv_route(struct sv_app *app, struct sv_request *req)
+{
+    struct sv_target target;
+    char allow[ALLOW_ROOM];
+    sv_request_identify(req);
+    if (strcmp(req->method, "OPTIONS") == 0 && allowed_origin(app, req) != NULL) {
+        answer_preflight(&req->response);
+        return;
+    }
+    const struct route *r = find_route(req, &target, allow);
+    if (r != NULL) {
+        if (may_use(app, req, r->access) &&
+            (strcmp(r->method, "GET") == 0 || sv_request_inflate(req, app->limits.max_body)))
+            r->handler(app, req, &target);
+        return;
     }
     if (allow[0] != '\0') {
         sv_response_header(&req->response, "Allow", "%s", allow);

@@ -8,6 +8,10 @@
 /* Answers req (200, 400, 404, 405 ...) or puts it to sleep. Never blocks. */
 void sv_route(struct sv_app *app, struct sv_request *req);
 
+/* When a request's headers are complete: false, and an answer, when there is no point in reading
+ * its body. */
+bool sv_route_admits(struct sv_app *app, struct sv_request *req);
+
 /* What is added to every answer: to be called when one is about to be sent. */
 void sv_route_answering(struct sv_app *app, struct sv_request *req);
 /* Counts the request, and writes its line of the access log: when it is over. */
@@ -29,6 +33,8 @@ typedef void sv_handler(struct sv_app *app, struct sv_request *req, const struct
  * caller's. When there is none, the error is written to res and NULL returned. */
 struct sv_model *sv_find_model(struct sv_app *app, const struct sv_target *target,
                                struct sv_response *res);
+/* sv_batcher_admit() for what a request of this route would be run by. */
+bool sv_admits_job(struct sv_app *app, struct sv_request *req, const struct sv_target *target);
 /* Whether new work is taken; when not, the refusal is written to res. */
 bool sv_accepts_work(struct sv_app *app, struct sv_response *res);
 

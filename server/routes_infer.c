@@ -106,6 +106,32 @@ static void post(struct sv_app *app, struct sv_request *req, const struct sv_tar
     }
 }
 
+static void release_model(void *state)
+{
+    sv_model_release(state);
+}
+
+/* Keeps the model that a refused request names until its line has been logged. */
+static const struct sv_work refused = { .release = release_model };
+
+bool sv_admits_job(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
+{
+    struct rt_error err;
+    struct sv_model *m = sv_find_model(app, target, &req->response);
+    if (m == NULL)
+        return false;
+    if (sv_batcher_admit(m->batcher, req->arrival, &err) == RT_OK) {
+        sv_model_release(m);
+        return true;
+    }
+    req->account.model = m->name;
+    req->account.version = m->version_text;
+    req->work = &refused;
+    req->state = m;
+    sv_reply_error(&req->response, &err);
+    return false;
+}
+
 void sv_post_infer(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
 {
     post(app, req, target, SV_FORM_V2);

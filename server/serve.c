@@ -110,6 +110,11 @@ static void handle(void *context, struct sv_request *req)
     sv_route(context, req);
 }
 
+static bool admits(void *context, struct sv_request *req)
+{
+    return sv_route_admits(context, req);
+}
+
 static void answering(void *context, struct sv_request *req)
 {
     sv_route_answering(context, req);
@@ -223,6 +228,7 @@ static enum rt_status serve(struct server *s, int *status, struct rt_error *err)
         .header_timeout = set->header_timeout,
         .body_timeout = set->body_timeout,
         .tls = s->tls,
+        .admits = admits,
         .answering = answering,
         .completed = completed,
         .handle = handle,

@@ -344,6 +344,26 @@ static void without_batch_axis(void **state)
     teardown(&t);
 }
 
+/* Until the job comes or is given up, nobody else has its place. */
+static void a_place_is_kept(void **state)
+{
+    (void)state;
+    struct setup t;
+    assert_int_equal(setup(&t, 1, 1, 1, NULL), RT_OK);
+    struct sv_job *first = make(t.b, 1, 3, 0), *second = make(t.b, 1, 3, 1);
+    assert_int_equal(sv_job_promise(first, NULL), RT_OK);
+    assert_int_equal(sv_batcher_admit(t.b, 0, NULL), RT_E_BUSY);
+    assert_int_equal(sv_batcher_submit(second, NULL), RT_E_BUSY);
+    sv_job_destroy(first);
+    assert_int_equal(sv_batcher_admit(t.b, 0, NULL), RT_OK);
+    assert_int_equal(sv_job_promise(second, NULL), RT_OK);
+    assert_int_equal(sv_batcher_submit(second, NULL), RT_OK);
+    wait_done(1);
+    assert_int_equal(sv_batcher_admit(t.b, 0, NULL), RT_OK);
+    check_answer(second, 1, 3, 1);
+    teardown(&t);
+}
+
 static void full_queue_refuses(void **state)
 {
     (void)state;
@@ -359,6 +379,11 @@ static void full_queue_refuses(void **state)
     assert_string_equal(err.text, "Exceeds maximum queue size");
     assert_int_equal(sv_read(&t.stats.rejected), 1);
     assert_int_equal(sv_read(&t.stats.fail.count), 1);
+    assert_int_equal(sv_job_promise(refused, &err), RT_E_BUSY);
+    assert_int_equal(sv_batcher_admit(t.b, refused->arrival, &err), RT_E_BUSY);
+    assert_string_equal(err.text, "Exceeds maximum queue size");
+    assert_int_equal(sv_read(&t.stats.rejected), 3);
+    assert_int_equal(sv_read(&t.stats.fail.count), 3);
     sv_job_destroy(refused);
     set_gate(false);
     wait_done(3);
@@ -742,6 +767,7 @@ int main(void)
         cmocka_unit_test_setup(waiting_jobs_share_a_batch, reset_seen),
         cmocka_unit_test_setup(large_job_is_put_together, reset_seen),
         cmocka_unit_test_setup(without_batch_axis, reset_seen),
+        cmocka_unit_test_setup(a_place_is_kept, reset_seen),
         cmocka_unit_test_setup(full_queue_refuses, reset_seen),
         cmocka_unit_test_setup(cancelled_jobs_are_not_run, reset_seen),
         cmocka_unit_test_setup(cancelled_part_of_a_split_job, reset_seen),

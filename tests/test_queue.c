@@ -167,6 +167,27 @@ static void queue_is_bounded(void **state)
     expect_take(&f, 2, "1:0+1 2:0+1");
 }
 
+static void queue_keeps_places(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 2, 0);
+    f.q.max_jobs = 2;
+    assert_true(sv_queue_promise(&f.q, &f.job[0]));
+    assert_true(push(&f, 1, 1, 3, 1));
+    assert_true(sv_queue_is_full(&f.q));
+    assert_false(push(&f, 2, 1, 3, 1));
+    assert_false(sv_queue_promise(&f.q, &f.job[2]));
+    assert_true(push(&f, 0, 1, 3, 1)); /* takes the place that was kept, and no other */
+    assert_true(sv_queue_is_full(&f.q));
+    expect_take(&f, 2, "1:0+1 0:0+1");
+    assert_true(sv_queue_promise(&f.q, &f.job[2]));
+    assert_true(push(&f, 3, 1, 3, 1));
+    sv_queue_take_back(&f.q, &f.job[2]);
+    assert_false(sv_queue_is_full(&f.q));
+    assert_true(push(&f, 2, 1, 3, 1));
+}
+
 static void queue_waits_only_if_asked(void **state)
 {
     (void)state;
@@ -379,9 +400,10 @@ int main(void)
         cmocka_unit_test(queue_gives_a_share),     cmocka_unit_test(queue_separates_shapes),
         cmocka_unit_test(queue_splits_large_jobs), cmocka_unit_test(queue_without_batch_axis),
         cmocka_unit_test(queue_is_bounded),        cmocka_unit_test(queue_waits_only_if_asked),
-        cmocka_unit_test(queue_expires),           cmocka_unit_test(queue_keeps_levels),
-        cmocka_unit_test(queue_prefers_sizes),     cmocka_unit_test(pool_runs_what_it_takes),
-        cmocka_unit_test(cores_are_shared_out),    cmocka_unit_test(cores_are_never_crowded),
+        cmocka_unit_test(queue_keeps_places),      cmocka_unit_test(queue_expires),
+        cmocka_unit_test(queue_keeps_levels),      cmocka_unit_test(queue_prefers_sizes),
+        cmocka_unit_test(pool_runs_what_it_takes), cmocka_unit_test(cores_are_shared_out),
+        cmocka_unit_test(cores_are_never_crowded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@ test_behaviour.py, test_metrics.py, test_infer.py, test_compression.py."""
 
 import io
 import json
+import re
 import socket
 import time
 
@@ -13,7 +14,9 @@ import pytest
 import requests
 from PIL import Image
 
-from serving import ROOT, binary_request, error_of, outputs_of, tensor, wait_until
+import onnxfile as ox
+from serving import (ROOT, binary_request, error_of, one_node, outputs_of, tensor,
+                     wait_until)
 
 
 def picture(width, height, kind="PNG"):
@@ -154,3 +157,69 @@ def test_queue_memory(serve, memory, waiting):
     server = serve("--max-queue-memory", memory, paths=[ROOT / "models" / "fashion"])
     config = server.get("/v2/models/fashion/config").json()
     assert config["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == waiting
+
+
+def held(folder):
+    """A model whose only place in the queue one request keeps for a minute."""
+    (folder / "held").mkdir()
+    (folder / "held" / "model.onnx").write_bytes(one_node("Relu", ox.FLOAT, ["N", "W"]))
+    (folder / "held" / "config.json").write_text(json.dumps(
+        {"max_batch_size": 4, "max_queue_size": 1, "max_queue_delay_us": 60000000}))
+    return folder
+
+
+def read_answer(sock):
+    """Head and body of the one answer that is on its way."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += sock.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
+                  if line.lower().startswith(b"content-length:"))
+    while len(body) < length:
+        body += sock.recv(65536)
+    return head, body
+
+
+def test_a_full_queue_needs_no_bodies(serve, tmp_path):
+    """A body that cannot be taken is not waited for, or dropped as it comes."""
+    server = serve(paths=[held(tmp_path)])
+    queued = 'convd_queue_length{model="held",version="1"} 1'
+    body, headers = binary_request({"x": np.ones((1, 3), np.float32)})
+    post = b"POST /v2/models/held/infer HTTP/1.1\r\nHost: x\r\n"
+    with server.connect() as holder:
+        holder.sendall(post + b"".join(b"%b: %b\r\n" % (k.encode(), v.encode())
+                                       for k, v in headers.items()) +
+                       b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        wait_until(lambda: queued in server.get("/metrics").text)
+        for more in (b"Content-Length: 30000000\r\n", b"Transfer-Encoding: chunked\r\n",
+                     b"Content-Length: 100000\r\nExpect: 100-continue\r\n"):
+            with server.connect() as s:
+                s.sendall(post + more + b"\r\n")
+                head, answer = read_answer(s)
+                assert head.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in head
+                assert "Exceeds maximum queue size" in json.loads(answer)["error"]
+                assert s.recv(1) == b""
+        with server.connect() as s:  # a short one is read, and the connection stays
+            for _ in range(2):
+                s.sendall(post + b"Content-Length: 100000\r\n\r\n" + bytes(100000))
+                head, answer = read_answer(s)
+                assert head.startswith(b"HTTP/1.1 503 ")
+                assert "Exceeds maximum queue size" in json.loads(answer)["error"]
+        found = re.search(r'convd_\w+{model="held",[^}]*outcome="rejected"} (\d+)',
+                          server.get("/metrics").text)
+        assert found and found.group(1) == "5"
+    wait_until(lambda: queued not in server.get("/metrics").text)
+
+
+def test_what_is_refused_unread_has_shown_its_key(serve, tmp_path):
+    """Who has no key is not told how long the queue is."""
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-some-length\n")
+    server = serve("--api-keys", keys, paths=[ROOT / "models" / "fashion"])
+    with server.connect() as s:
+        s.sendall(b"POST /v2/models/fashion/infer HTTP/1.1\r\nHost: x\r\n"
+                  b"Content-Length: 30000000\r\n\r\n")
+        head, _ = read_answer(s)
+        assert head.startswith(b"HTTP/1.1 401 ")
+        assert s.recv(1) == b""
