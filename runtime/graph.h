@@ -59,6 +59,7 @@ struct rt_value {
      * of the file's is: as ops/conv.h has it. Data is NULL then, else unscaled is. */
     const float *unscaled, *gain, *in_gain;
     bool turned;
+    bool streamed; /* its only reader, the next node, has it made piece by piece: nowhere whole */
     bool wide; /* the file has int32 here: it is int64 to hold multiples of RT_BATCH */
 };
 

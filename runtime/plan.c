@@ -23,7 +23,8 @@ bool rt_value_bytes(const struct rt_value *v, int64_t n, size_t *bytes)
 
 static bool in_plan(const struct rt_graph *g, int v)
 {
-    return !g->value[v].constant && !g->value[v].is_input && g->value[v].producer >= 0;
+    return !g->value[v].constant && !g->value[v].is_input && !g->value[v].streamed &&
+           g->value[v].producer >= 0;
 }
 
 /* The last node that reads value v; nodes count when it is an output. */
@@ -31,10 +32,13 @@ static void find_last_uses(const struct rt_graph *g, const struct rt_plan *p, in
 {
     for (int v = 0; v < g->n_values; v++)
         last[v] = -1;
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->node[i].n_in; k++)
-            if (g->node[i].in[k] >= 0)
-                last[p->root[g->node[i].in[k]]] = i;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct rt_node *n = &g->node[i];
+        const bool later = n->out[0] >= 0 && g->value[n->out[0]].streamed; /* by its reader */
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] >= 0)
+                last[p->root[n->in[k]]] = later ? i + 1 : i;
+    }
     for (int i = 0; i < g->n_outputs; i++)
         last[p->root[g->output[i]]] = g->n_nodes;
 }

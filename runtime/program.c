@@ -123,9 +123,10 @@ static enum rt_status prepare_nodes(struct rt_program *p, struct rt_build *b, st
                                            : s;
         *(b->packings->n > pieces ? &r->packed_later : &r->done) += bytes;
         p->g->random |= (n->op->traits & RT_OP_RANDOM) != 0;
-        p->flops += n->flops;
         p->weight_bytes += n->weight_bytes;
     }
+    for (int i = 0; i < p->g->n_nodes; i++)
+        p->flops += p->g->node[i].flops;
     return RT_OK;
 }
 

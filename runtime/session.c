@@ -64,6 +64,8 @@ static void bind_nodes(struct rt_session *s, struct bound *b, int first, int end
             .out = b->tensor + b->n_tensors + node->n_in,
             .fault = &s->fault,
         };
+        if (node->n_in > 0 && node->in[0] >= 0 && p->g->value[node->in[0]].streamed)
+            call->feeder = call - 1;
         int scratch = p->plan.scratch[i]; /* without any it is no room at all, but somewhere */
         call->scratch = b->block + (scratch >= 0 ? p->plan.slots[scratch].offset : 0);
         for (int k = 0; k < node->n_in; k++)
@@ -130,7 +132,7 @@ static struct rt_tensor view(const struct bound *b, int v, const struct part *pa
             if (g->input[i] == root)
                 t.data = part->in[i].data;
     }
-    if (part->first > 0 && (plan->slot[v] < 0 || !plan->slots[plan->slot[v]].of_sample) &&
+    if (part->first > 0 && !g->value[v].streamed && (plan->slot[v] < 0 || !plan->slots[plan->slot[v]].of_sample) &&
         rt_shape_batch_axis(&t.shape) == 0) {
         size_t bytes = 0;
         rt_value_bytes(&g->value[v], 1, &bytes);
@@ -162,8 +164,8 @@ static void run_nodes(const struct rt_graph *g, int first, int end, const struct
     const uint64_t callers = rt_float_mode();
     uint64_t mode = callers;
     for (int i = first; i < end; i++, call++) {
-        if (g->node[i].op->run == NULL)
-            continue; /* a view */
+        if (!rt_node_runs(g, &g->node[i]))
+            continue;
         if (w->rehearsal != NULL)
             rt_rehearsal_layer(w, i);
         rt_float_mode_switch(&mode, (g->node[i].op->traits & RT_OP_FLUSHES) != 0);

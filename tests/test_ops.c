@@ -152,7 +152,7 @@ static float *run(struct rt_graph *g, int y, bool blocked, int64_t first, int64_
     out.data = calloc((size_t)len, sizeof(double)); /* any type fits */
     char *scratch = malloc(node.scratch + 1);
     struct rt_fault fault = { .taken = ATOMIC_FLAG_INIT };
-    struct team team = { { &node, in, &out, scratch, &fault } };
+    struct team team = { { .node = &node, .in = in, .out = &out, .scratch = scratch, .fault = &fault } };
     rt_parallel(threads, run_worker, &team);
     if (atomic_load(&fault.set))
         fail_msg("%s", fault.err.text);

@@ -8,6 +8,7 @@
  * cut. */
 #include "runtime/ops/conv_depthwise.h"
 #include "runtime/ops/conv_grouped.h"
+#include "runtime/ops/conv_pieces.h"
 #include "runtime/ops/conv_winograd.h"
 #include "runtime/ops/steps.h"
 
@@ -491,6 +492,62 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
                                           (int64_t)m.pixels);
             }
         }
+    }
+}
+
+struct rt_conv_pieces rt_conv_pieces(const struct rt_node *n)
+{
+    const struct state *s = n->state;
+    struct rt_conv_pieces none = { 0 };
+    if (n->op != &rt_op_ConvBlocked || s->w == NULL || !s->flat || s->c.groups > 1)
+        return none;
+    for (int i = 0; i < n->n_in; i++)
+        if (rt_steps_read(n, i))
+            return none;
+    return (struct rt_conv_pieces){ .blocks = rt_kernels()->wide, .images = s->strip_images };
+}
+
+/* Panels panel..panel+panels-1, at once. */
+static void make_panels(const struct rt_call *call, int64_t image, int64_t panel, int64_t panels,
+                        int64_t pixel, int64_t pixels, float *y, int64_t plane)
+{
+    const struct state *s = call->node->state;
+    const struct rt_epilogue e = rt_epilogue_clamp(call->node);
+    const struct view v = view_input(s, call->in[RT_CONV_X].data, image, 0, 0);
+    const struct strip strip = { .image = image };
+    const int64_t block = rt_kernels()->block;
+    const bool apart = e.rest < call->node->n_steps; /* steps find their pixels in the first cache */
+    const int64_t stretch = apart ? FLAT_PIXELS : pixels;
+    for (int64_t outer = 0; outer < s->outer; outer += s->chunk) {
+        struct rt_mac m = start_mac(s, &v, &e, panel, panels, outer, &strip);
+        const bool last = outer + s->chunk >= s->outer;
+        look_ahead(s, &m, panels, last, ceil_div(pixels, stretch));
+        m.y_block = (size_t)plane;
+        m.rows = 1;
+        for (int64_t p = 0; p < pixels; p += stretch) {
+            m.pixels = (size_t)least(stretch, pixels - p);
+            m.x = v.x + (size_t)outer * v.outer + (pixel + p) * s->width;
+            m.y = y + p * block;
+            rt_kernels()->mac(&m);
+            m.ahead += m.ahead_len;
+            for (int64_t k = 0; last && apart && k < (int64_t)m.blocks; k++)
+                rt_steps_blocked_from(call, e.rest, m.y + k * plane, image, 2 * panel + k, 0,
+                                      (int64_t)m.pixels);
+        }
+    }
+}
+
+void rt_conv_make_piece(const struct rt_call *call, int64_t image, int64_t piece, int64_t pixel,
+                        int64_t pixels, float *y, int64_t plane)
+{
+    const struct state *s = call->node->state;
+    const int64_t most = rt_kernels()->wide / 2, first = piece * most;
+    const int64_t end = least(s->panels, first + most);
+    int64_t panels;
+    for (int64_t panel = first; panel < end; panel += panels) {
+        panels = least(panels_at_once(s, panel), end - panel);
+        make_panels(call, image, panel, panels, pixel, pixels, y + 2 * (panel - first) * plane,
+                    plane);
     }
 }
 

@@ -3,8 +3,14 @@
  *
  * Where windows lie inside the input, rows of outputs are one call; at the sides they hang over, and
  * the outputs of a column, which miss the same taps, are. Small planes are all sides: they are
- * copied with zeros around them first. */
+ * copied with zeros around them first.
+ *
+ * The pointwise convolution before, which widens the tensor (MobileNet's "expand"), is run here
+ * where it can be, piece by piece: what it makes would be the largest tensor around, and so never
+ * leaves the second cache. Where planes are cut into strips of rows, rows that two of them see are
+ * made twice. */
 #include "runtime/ops/conv_depthwise.h"
+#include "runtime/ops/conv_pieces.h"
 #include "runtime/ops/steps.h"
 
 #include <string.h>
@@ -16,6 +22,10 @@
  * they stay in the first cache. */
 #define COPY_FLOATS (16 * 1024)
 #define STRIP_FLOATS (4 * 1024)
+/* Floats of a piece of what is streamed: a part of the second cache. */
+#define PIECE_FLOATS (128 * 1024)
+/* Pieces that each worker of a team should find. */
+#define PIECES_EACH 4
 
 struct rt_depthwise_conv {
     struct rt_conv c;
@@ -26,11 +36,19 @@ struct rt_depthwise_conv {
     int64_t blocks;
     int64_t strip_rows;
     size_t copy_floats;
+    struct rt_conv_pieces pieces; /* of the input, if it is streamed; else without blocks */
+    int64_t piece_rows;           /* of outputs, at most */
+    size_t piece_floats;
 };
 
 static int64_t ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 bool rt_conv_is_depthwise(const struct rt_conv *c)
@@ -65,6 +83,62 @@ static void choose_copy(struct rt_depthwise_conv *s, int64_t block)
     }
 }
 
+/* Input rows first..*first+*count-1 are seen by outputs row..row+rows-1. */
+static void seen_rows(const struct rt_conv *c, int64_t row, int64_t rows, int64_t *first,
+                      int64_t *count)
+{
+    const int64_t from = row * c->stride[1] - c->pad[1];
+    const int64_t to = from + (rows - 1) * c->stride[1] + rt_conv_extent(c, 1);
+    *first = from < 0 ? 0 : from < c->in[1] ? from : c->in[1];
+    *count = (to < c->in[1] ? to : c->in[1]) - *first;
+    if (*count < 0)
+        *count = 0;
+}
+
+/* Whether strips of so many rows of outputs see few rows that others see too. */
+static bool overlap_little(const struct rt_conv *c, int64_t rows)
+{
+    const int64_t own = rows * c->stride[1];
+    return rows >= c->out[1] || 4 * (own - c->stride[1] + rt_conv_extent(c, 1)) <= 5 * own;
+}
+
+/* The rows of outputs that a piece may have; 0: there is no good number. */
+static int64_t choose_piece_rows(const struct rt_depthwise_conv *s, int64_t row_floats)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t around = rt_conv_extent(c, 1) - c->stride[1];
+    int64_t rows = c->out[1];
+    if (c->in[1] * row_floats > PIECE_FLOATS) {
+        rows = (PIECE_FLOATS / row_floats - around) / c->stride[1];
+        if (rows < 1 || s->copied)
+            return 0;
+        rows = ceil_div(c->out[1], ceil_div(c->out[1], rows)); /* of even size */
+    }
+    return overlap_little(c, rows) ? rows : 0;
+}
+
+/* Lets the node before be run by this one, if that pays. */
+static void choose_stream(struct rt_build *b, struct rt_node *n, struct rt_depthwise_conv *s)
+{
+    struct rt_value *x = rt_in(b->g, n, RT_CONV_X);
+    struct rt_node *feeder = x->producer >= 0 ? &b->g->node[x->producer] : NULL;
+    if (feeder == NULL || feeder + 1 != n || x->uses != 1 || x->is_output || feeder->state == NULL)
+        return;
+    const struct rt_conv_pieces pieces = rt_conv_pieces(feeder);
+    const int64_t row_floats = pieces.blocks * s->c.in[2] * rt_kernels()->block;
+    const int64_t rows = pieces.blocks > 0 ? choose_piece_rows(s, row_floats) : 0;
+    if (rows == 0)
+        return;
+    s->pieces = pieces;
+    s->piece_rows = rows;
+    const int64_t most = (rows - 1) * s->c.stride[1] + rt_conv_extent(&s->c, 1);
+    s->piece_floats = (size_t)((most < s->c.in[1] ? most : s->c.in[1]) * row_floats);
+    x->streamed = true;
+    n->flops += feeder->flops; /* its time is this node's */
+    feeder->flops = 0;
+    feeder->algorithm = "in the next layer";
+}
+
 enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const struct rt_conv *c,
                                     const struct rt_conv_weights *w, const float *bias,
                                     struct rt_depthwise_conv **out, struct rt_error *err)
@@ -89,21 +163,23 @@ enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const
     if (s->strip_rows < 1)
         s->strip_rows = 1;
     s->strip_rows = ceil_div(c->out[1], ceil_div(c->out[1], s->strip_rows)); /* of even size */
-    rt_set_scratch(b, n, s->copy_floats * sizeof(float));
     n->weight_bytes = floats * sizeof *s->w;
     n->algorithm = "depthwise";
+    choose_stream(b, n, s);
+    rt_set_scratch(b, n, (s->copy_floats + s->piece_floats) * sizeof(float));
     *out = s;
     return RT_OK;
 }
 
 /* --- running ------------------------------------------------------------------------------ */
 
-/* One plane: x and y are its first pixels. */
+/* One plane: y is its first pixel, x the first one of its row first_row, above which none is read. */
 struct plane {
     const struct rt_conv *c;
     struct rt_depthwise d; /* what is the same for all its calls */
     const float *x, *w;
     float *y;
+    int64_t first_row;
 };
 
 /* The taps first..first+count-1 of output o along an axis see an input. */
@@ -134,7 +210,7 @@ static void cover(const struct plane *p, int64_t row, int64_t rows, int64_t colu
     d.w = p->w + (i * c->kernel[2] + j) * block;
     d.x = p->x;
     if (d.kh > 0)
-        d.x += ((row * c->stride[1] - c->pad[1] + i * c->dilation[1]) * c->in[2] +
+        d.x += ((row * c->stride[1] - c->pad[1] + i * c->dilation[1] - p->first_row) * c->in[2] +
                 column * c->stride[2] - c->pad[2] + j * c->dilation[2]) * block;
     d.y = p->y + (row * c->out[2] + column) * block;
     if (columns > 1) {
@@ -195,16 +271,13 @@ static void copy_plane(const struct rt_depthwise_conv *s, float *room, const flo
                (size_t)(columns * block) * sizeof *room);
 }
 
-void rt_depthwise_run(const struct rt_call *call, const struct rt_depthwise_conv *s,
-                      const struct rt_worker *w)
+/* What the calls for a node's planes have in common. */
+static struct plane start_planes(const struct rt_call *call, const struct rt_depthwise_conv *s)
 {
     const struct rt_conv *c = &s->c;
     const struct rt_epilogue e = rt_epilogue_clamp(call->node);
     const int64_t block = rt_kernels()->block;
-    const int64_t in = c->in[1] * c->in[2] * block, out = c->out[1] * c->out[2] * block;
-    const int64_t strips = ceil_div(c->out[1], s->strip_rows);
-    float *room = s->copied ? (float *)call->scratch + (size_t)w->id * s->copy_floats : NULL;
-    struct plane p = {
+    return (struct plane){
         .c = &s->inner,
         .d = {
             .x_pixel = (size_t)(c->stride[2] * block),
@@ -219,25 +292,121 @@ void rt_depthwise_run(const struct rt_call *call, const struct rt_depthwise_conv
             .hi = e.hi,
         },
     };
+}
+
+/* Rows of outputs of plane number `plane` of the output, whose input p shows. */
+static void run_plane(const struct rt_call *call, const struct rt_depthwise_conv *s,
+                      struct plane *p, int64_t plane, int64_t row, int64_t rows)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t block = rt_kernels()->block, cb = plane % s->blocks;
+    float *y = call->out[0].data;
+    p->y = y + plane * c->out[1] * c->out[2] * block;
+    p->w = s->w + cb * rt_conv_taps(c) * block;
+    p->d.bias = s->bias + cb * block;
+    run_rows(p, row, rows);
+    const int64_t at = (plane * c->out[1] + row) * c->out[2] * block;
+    rt_steps_blocked_from(call, rt_epilogue_clamp(call->node).rest, y + at, plane / s->blocks, cb,
+                          at, rows * c->out[2]);
+}
+
+/* Strips of rows of the planes of an input that is there. */
+static void run_whole(const struct rt_call *call, const struct rt_depthwise_conv *s, float *room,
+                      const struct rt_worker *w)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t in = c->in[1] * c->in[2] * rt_kernels()->block;
+    const int64_t strips = ceil_div(c->out[1], s->strip_rows);
+    struct plane p = start_planes(call, s);
     int64_t i, end, copied = -1;
     rt_worker_share(w, call->in[RT_CONV_X].shape.dim[0] * s->blocks * strips, 1, &i, &end);
-    if (room != NULL && i < end)
-        memset(room, 0, s->copy_floats * sizeof *room);
     for (; i < end; i++) {
-        const int64_t plane = i / strips, cb = plane % s->blocks;
-        const int64_t row = i % strips * s->strip_rows;
-        const int64_t rows = c->out[1] - row < s->strip_rows ? c->out[1] - row : s->strip_rows;
+        const int64_t plane = i / strips, row = i % strips * s->strip_rows;
         const float *x = (const float *)call->in[RT_CONV_X].data + plane * in;
-        if (room != NULL && copied != plane)
+        if (s->copied && copied != plane)
             copy_plane(s, room, x);
         copied = plane;
-        p.x = room != NULL ? room : x;
-        p.y = (float *)call->out[0].data + plane * out;
-        p.w = s->w + cb * rt_conv_taps(c) * block;
-        p.d.bias = s->bias + cb * block;
-        run_rows(&p, row, rows);
-        const int64_t at = plane * out + row * c->out[2] * block;
-        rt_steps_blocked_from(call, e.rest, (float *)call->out[0].data + at, plane / s->blocks, cb,
-                              at, rows * c->out[2]);
+        p.x = s->copied ? room : x;
+        run_plane(call, s, &p, plane, row, least(s->strip_rows, c->out[1] - row));
     }
+}
+
+/* How a streamed input is cut for a team. */
+struct cut {
+    int64_t images, rows;   /* of a piece */
+    int64_t pieces, strips; /* of an image */
+    int64_t n;              /* pieces of all images */
+};
+
+static void count_pieces(const struct rt_depthwise_conv *s, int64_t images, struct cut *cut)
+{
+    cut->strips = ceil_div(s->c.out[1], cut->rows);
+    cut->n = ceil_div(images, cut->images) * cut->strips * cut->pieces;
+}
+
+static struct cut cut_input(const struct rt_depthwise_conv *s, int64_t images, int team)
+{
+    const int64_t enough = team == 1 ? 1 : PIECES_EACH * (int64_t)team;
+    struct cut cut = { .rows = s->piece_rows, .pieces = ceil_div(s->blocks, s->pieces.blocks) };
+    cut.images = images < 1 ? 1 : least(s->pieces.images, images);
+    count_pieces(s, images, &cut);
+    while (cut.n < enough && cut.images > 1) {
+        cut.images = ceil_div(cut.images, 2);
+        count_pieces(s, images, &cut);
+    }
+    while (cut.n < enough && cut.rows > 1 && !s->copied &&
+           overlap_little(&s->c, ceil_div(cut.rows, 2))) {
+        cut.rows = ceil_div(cut.rows, 2);
+        count_pieces(s, images, &cut);
+    }
+    return cut;
+}
+
+/* Pieces of an input that the node before makes, each used at once. */
+static void run_streamed(const struct rt_call *call, const struct rt_depthwise_conv *s, float *room,
+                         const struct rt_worker *w)
+{
+    const struct rt_conv *c = &s->c;
+    const int64_t images = call->out[0].shape.dim[0], block = rt_kernels()->block;
+    const struct cut cut = cut_input(s, images, w->count);
+    float *made = room + s->copy_floats;
+    struct plane p = start_planes(call, s);
+    int64_t i = 0, end = 0;
+    while (rt_worker_claim(w, cut.n, 1, &i, &end)) {
+        for (; i < end; i++) {
+            const int64_t piece = i % cut.pieces, row = i / cut.pieces % cut.strips * cut.rows;
+            const int64_t image = i / cut.pieces / cut.strips * cut.images;
+            const int64_t rows = least(cut.rows, c->out[1] - row);
+            int64_t first, count;
+            seen_rows(c, row, rows, &first, &count);
+            const int64_t plane = count * c->in[2] * block, first_block = piece * s->pieces.blocks;
+            p.first_row = s->copied ? 0 : first;
+            for (int64_t k = image; k < least(images, image + cut.images); k++) {
+                rt_conv_make_piece(call->feeder, k, piece, first * c->in[2], count * c->in[2], made,
+                                   plane);
+                const int64_t blocks = least(s->pieces.blocks, s->blocks - first_block);
+                for (int64_t b = 0; b < blocks; b++) {
+                    p.x = made + b * plane;
+                    if (s->copied) {
+                        copy_plane(s, room, p.x);
+                        p.x = room;
+                    }
+                    for (int64_t r = row; r < row + rows; r += s->strip_rows)
+                        run_plane(call, s, &p, k * s->blocks + first_block + b, r,
+                                  least(s->strip_rows, row + rows - r));
+                }
+            }
+        }
+    }
+}
+
+void rt_depthwise_run(const struct rt_call *call, const struct rt_depthwise_conv *s,
+                      const struct rt_worker *w)
+{
+    float *room = (float *)call->scratch + (size_t)w->id * (s->copy_floats + s->piece_floats);
+    memset(room, 0, s->copy_floats * sizeof *room);
+    if (s->pieces.blocks > 0)
+        run_streamed(call, s, room, w);
+    else
+        run_whole(call, s, room, w);
 }

@@ -175,6 +175,11 @@ enum rt_status rt_set_out(struct rt_graph *g, struct rt_node *n, int i, enum rt_
     return RT_OK;
 }
 
+bool rt_node_runs(const struct rt_graph *g, const struct rt_node *n)
+{
+    return n->op->run != NULL && (n->out[0] < 0 || !g->value[n->out[0]].streamed);
+}
+
 enum rt_status rt_infer_same(struct rt_graph *g, struct rt_node *n, struct rt_error *err)
 {
     const struct rt_value *x = rt_in(g, n, 0);

@@ -49,6 +49,7 @@ struct rt_call {
     const struct rt_node *node;
     const struct rt_tensor *in; /* node->n_in; data NULL and RT_UNDEFINED where absent */
     struct rt_tensor *out;      /* node->n_out; the same */
+    const struct rt_call *feeder; /* of the node that makes a streamed in[0]; NULL: none */
     void *scratch; /* node->scratch bytes, shared by the team, not cleared; never NULL */
     struct rt_fault *fault;
 };
@@ -136,6 +137,9 @@ static inline void rt_set_scratch(const struct rt_build *b, struct rt_node *n, s
     n->scratch = (size_t)b->threads * each;
     n->scratch_each = each;
 }
+
+/* False: a view, or a node that makes a streamed value, which is run by its reader. */
+bool rt_node_runs(const struct rt_graph *g, const struct rt_node *n);
 
 /* Has pieces 0..n-1 of weights packed before the first run. ctx and what it shows have to last
  * until all nodes are prepared. */

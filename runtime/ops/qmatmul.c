@@ -128,7 +128,7 @@ static void run(const struct rt_call *c, const struct rt_worker *w)
                       column_axis(&b->shape), w);
     rt_worker_barrier(w);
     const struct rt_product p = rt_matmul_product(&a->shape, &b->shape, &y->shape);
-    const struct rt_call product = { c->node, operand, &sums, NULL, c->fault };
+    const struct rt_call product = { .node = c->node, .in = operand, .out = &sums, .fault = c->fault };
     rt_product_run(&product, w, &p, 1, 0, NULL);
     if (in != &quantized)
         return;
