@@ -20,8 +20,9 @@ from PIL import Image, ImageOps, features
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = pathlib.Path(os.environ.get("CONVD_DATA", ROOT.parent / "shared" / "data"))
 SOURCES = ["server/image.c", "server/image_jpeg.c", "server/image_png.c", "server/image_webp.c",
-           "server/exif.c", "server/resize.c", "server/preprocess.c",
+           "server/exif.c", "server/resize.c", "server/resize_passes.c", "server/preprocess.c",
            "runtime/mem.c", "runtime/status.c", "runtime/tensor.c"]
+LIBRARY = ROOT / os.environ.get("B", "build/release") / "libconvd.a"  # says which level to use
 STATUS = ["ok", "nomem", "invalid", "unsupported", "limit"]
 RGB, BGR, GRAY = range(3)
 CROP, STRETCH, FIT = range(3)
@@ -70,7 +71,7 @@ def build(folder):
     subprocess.run([os.environ.get("CC", "gcc"), "-std=c11", "-D_GNU_SOURCE", "-O2",
                     "-ffp-contract=off", "-shared", "-fPIC", "-I", ROOT,
                     *os.environ.get("CHECK_CFLAGS", "").split(), *[ROOT / s for s in SOURCES],
-                    "-o", so, "-ljpeg", "-lspng", "-lwebp", "-lwebpdemux", "-lm"], check=True)
+                    LIBRARY, "-o", so, "-fopenmp", "-lprotobuf-c", "-ljpeg", "-lspng", "-lwebp", "-lwebpdemux", "-lm"], check=True)
     lib = c.CDLL(so)
     lib.rt_mem_live.restype = c.c_long
     lib.sv_preprocess_bytes.restype = c.c_size_t
