@@ -217,9 +217,9 @@ static struct rt_model *decaying(void)
     struct bytes g = { 0 };
     put_message(&g, 11, value("x", 1, 4, image));
     put_message(&g, 5, constant("w", 4, (const int64_t[]){ 16, 16, 3, 3 }, 1e-8f, true));
-    char in[8] = "x";
+    char in[16] = "x";
     for (int i = 1; i <= LAYERS; i++) {
-        char names[16], out[8];
+        char names[24], out[16];
         snprintf(out, sizeof out, "%s", i == 6 ? "y" : i == LAYERS ? "z" : "a");
         if (out[0] == 'a')
             snprintf(out, sizeof out, "a%d", i);
