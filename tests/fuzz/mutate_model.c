@@ -316,12 +316,17 @@ static void add_attribute(Onnx__NodeProto *n)
     INSERT(n->attribute, n->n_attribute, draw(n->n_attribute + 1), a);
 }
 
+static char *name_or_none(char *name) /* a file need not give one */
+{
+    return name != NULL ? name : (char *)(uintptr_t) "";
+}
+
 /* The name of anything a node could read. */
 static char *draw_value(const Onnx__GraphProto *g)
 {
     switch (draw(g->n_initializer > 0 ? 4 : 3)) {
     case 0:
-        return g->n_input > 0 ? g->input[draw(g->n_input)]->name : (char *)(uintptr_t) "";
+        return name_or_none(g->n_input > 0 ? g->input[draw(g->n_input)]->name : NULL);
     case 1:
     case 2:
         if (g->n_node > 0) {
@@ -329,9 +334,9 @@ static char *draw_value(const Onnx__GraphProto *g)
             if (n->n_output > 0)
                 return n->output[draw(n->n_output)];
         }
-        return (char *)(uintptr_t) "";
+        return name_or_none(NULL);
     default:
-        return g->initializer[draw(g->n_initializer)]->name;
+        return name_or_none(g->initializer[draw(g->n_initializer)]->name);
     }
 }
 
