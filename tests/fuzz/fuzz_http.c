@@ -17,6 +17,7 @@
 #define PIECE_END 0xff
 #define PATIENCE_MS 60000
 #define MOMENT_MS 3
+#define PARKED_MAX 64
 
 static struct serving serving;
 static struct sv_http *http;
@@ -84,31 +85,67 @@ static bool readable(int fd, int timeout_ms)
     return n == 1;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+/* A client that has closed its side and may still be answered. */
+struct connection {
+    int fd;
+    size_t all;    /* bytes that came back */
+    char first[9]; /* the first of them */
+};
+
+/* Reads until the server ends the connection, or for so long; whether it has ended. */
+static bool read_to_end(struct connection *c, int timeout_ms)
 {
-    if (http == NULL)
-        start();
-    int fd = connect_to_server();
-    send_pieces(fd, data, len);
-    if (len == 0 || data[len - 1] != PIECE_END)
-        readable(fd, MOMENT_MS);
-    shutdown(fd, SHUT_WR);
-    char answer[4096], first[9] = "";
-    size_t all = 0;
-    for (;;) {
-        HOLDS(readable(fd, PATIENCE_MS), "the connection does not end");
-        ssize_t got = recv(fd, answer, sizeof answer, 0);
+    char answer[4096];
+    while (readable(c->fd, timeout_ms)) {
+        ssize_t got = recv(c->fd, answer, sizeof answer, 0);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got <= 0)
-            break;
-        for (ssize_t i = 0; i < got && all + (size_t)i < sizeof first - 1; i++)
-            first[all + (size_t)i] = answer[i];
-        all += (size_t)got;
+        if (got <= 0) {
+            HOLDS(c->all == 0 || strncmp(c->first, "HTTP/1.", c->all < 7 ? c->all : 7) == 0 ||
+                      c->first[0] == '{' || c->first[0] == '<',
+                  "an answer that begins with '%s'", c->first);
+            close(c->fd);
+            return true;
+        }
+        for (ssize_t i = 0; i < got && c->all + (size_t)i < sizeof c->first - 1; i++)
+            c->first[c->all + (size_t)i] = answer[i];
+        c->all += (size_t)got;
     }
-    HOLDS(all == 0 || strncmp(first, "HTTP/1.", all < 7 ? all : 7) == 0 || first[0] == '{' ||
-              first[0] == '<',
-          "an answer that begins with '%s'", first);
-    close(fd);
+    return false;
+}
+
+/* A client that is silent in the middle of a request is looked after once a second only: meanwhile
+ * others go on. */
+static struct connection parked[PARKED_MAX];
+static int n_parked;
+
+static void end_oldest(void)
+{
+    HOLDS(read_to_end(&parked[0], PATIENCE_MS), "the connection does not end");
+    memmove(parked, parked + 1, (size_t)--n_parked * sizeof parked[0]);
+}
+
+static void end_all(void)
+{
+    while (n_parked > 0)
+        end_oldest();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    if (http == NULL) {
+        start();
+        atexit(end_all);
+    }
+    struct connection c = { .fd = connect_to_server(), .first = "" };
+    send_pieces(c.fd, data, len);
+    if (len == 0 || data[len - 1] != PIECE_END)
+        readable(c.fd, MOMENT_MS);
+    shutdown(c.fd, SHUT_WR);
+    if (!read_to_end(&c, MOMENT_MS)) {
+        if (n_parked == PARKED_MAX)
+            end_oldest();
+        parked[n_parked++] = c;
+    }
     return 0;
 }
