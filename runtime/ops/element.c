@@ -32,14 +32,14 @@ bool rt_is_stored_as(enum rt_dtype dtype, enum rt_kind kind)
 }
 
 /* Both limits are powers of two, so they are exact as doubles. */
-static int64_t real_to_int(double x)
+int64_t rt_real_to_int(double x)
 {
     if (!(x < 0x1p63))
         return isnan(x) ? 0 : INT64_MAX;
     return x < -0x1p63 ? INT64_MIN : (int64_t)x;
 }
 
-static uint64_t real_to_uint(double x)
+uint64_t rt_real_to_uint(double x)
 {
     if (!(x < 0x1p64))
         return isnan(x) ? 0 : UINT64_MAX;
@@ -79,8 +79,8 @@ static uint64_t real_to_uint(double x)
 
 LOAD(float, float, (float))
 LOAD(double, double, (double))
-LOAD(int, int64_t, real_to_int)
-LOAD(uint, uint64_t, real_to_uint)
+LOAD(int, int64_t, rt_real_to_int)
+LOAD(uint, uint64_t, rt_real_to_uint)
 #undef LOOP
 
 #define LOOP(stored_type, value)                                                                   \
@@ -112,8 +112,8 @@ LOAD(uint, uint64_t, real_to_uint)
     }
 #define INT_TO_HALF(x) rt_double_to_half((double)(x))
 
-STORE(float, float, real_to_int, real_to_uint, rt_float_to_half)
-STORE(double, double, real_to_int, real_to_uint, rt_double_to_half)
+STORE(float, float, rt_real_to_int, rt_real_to_uint, rt_float_to_half)
+STORE(double, double, rt_real_to_int, rt_real_to_uint, rt_double_to_half)
 STORE(int, int64_t, , (uint64_t), INT_TO_HALF)
 STORE(uint, uint64_t, , , INT_TO_HALF)
 #undef LOOP

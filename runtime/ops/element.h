@@ -28,6 +28,10 @@ union rt_chunk {
     uint64_t u[RT_CHUNK];
 };
 
+/* A real cut towards zero; at the type's ends it saturates, and NaN is 0. */
+int64_t rt_real_to_int(double x);
+uint64_t rt_real_to_uint(double x);
+
 /* n elements of t of type dtype at data[0], data[stride], ... converted to kind, in buf. Integers
  * wrap when they are narrowed. A real that becomes an integer is cut towards zero to 64 bits, where
  * it saturates and NaN is 0, and then wraps like one. */

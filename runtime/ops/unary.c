@@ -33,11 +33,13 @@ static double unit(double x)
 #define KIND int
 #define FOR_INTEGERS
 #define FOR_SIGNED
+#define FROM_REAL rt_real_to_int
 #include "runtime/ops/unary.inc"
 #define T uint64_t
 #define P double
 #define KIND uint
 #define FOR_INTEGERS
+#define FROM_REAL rt_real_to_uint
 #include "runtime/ops/unary.inc"
 
 struct parameter {
