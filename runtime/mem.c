@@ -27,9 +27,9 @@ static atomic_long live;
 static atomic_size_t bytes_live;
 static atomic_size_t bytes_peak;
 
-void rt_mem_fail(long after)
+long rt_mem_fail(long after)
 {
-    atomic_store(&fail_after, after);
+    return atomic_exchange(&fail_after, after);
 }
 
 long rt_mem_live(void)
@@ -270,7 +270,8 @@ static struct chunk *chunk_create(struct rt_arena *a, size_t room)
     if (is_mapped(c)) /* the rest of its last page, too */
         len = mapping_len(sizeof *c + len) - RT_ALIGN - sizeof *c;
     c->len = len;
-    if (a->chunk != NULL && a->chunk->len - a->chunk->used > len - room) { /* keep cutting from the one that has room left */
+    if (a->chunk != NULL && a->chunk->len - a->chunk->used >
+                                len - room) { /* keep cutting from the one that has room left */
         c->next = a->chunk->next;
         a->chunk->next = c;
     } else {

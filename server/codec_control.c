@@ -14,11 +14,11 @@ static enum rt_status parse(const char *body, size_t len, json_t **root, struct 
     *root = NULL;
     if (len == 0)
         return RT_OK;
-    sv_json_out_of_memory(); /* forgets earlier ones */
-    json_t *v = json_loadb(body, len, JSON_REJECT_DUPLICATES, &why);
-    if (v == NULL && sv_json_out_of_memory())
+    json_t *v;
+    enum rt_status s = sv_json_load(body, len, JSON_REJECT_DUPLICATES, &v, &why);
+    if (s == RT_E_NOMEM)
         return rt_fail_nomem(err, len);
-    if (v == NULL)
+    if (s != RT_OK)
         return rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %d: %s", why.position,
                        sv_json_fault(&why));
     if (!json_is_object(v)) {

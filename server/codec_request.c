@@ -312,13 +312,12 @@ static enum rt_status parse(const char *body, size_t json_len, struct sv_wire_re
     if (s != RT_OK)
         goto out;
     json_error_t why;
-    sv_json_out_of_memory(); /* forgets earlier ones */
-    json_t *root = json_loadb(rest.len > 0 ? rest.p : "", rest.len, JSON_REJECT_DUPLICATES, &why);
+    json_t *root = NULL;
+    s = sv_json_load(rest.len > 0 ? rest.p : "", rest.len, JSON_REJECT_DUPLICATES, &root, &why);
     w->tree = hold(root);
-    /* After which a tree may be there that lacks a part. */
-    if (sv_json_out_of_memory() || (root != NULL && w->tree == NULL))
+    if (s == RT_E_NOMEM || (s == RT_OK && w->tree == NULL))
         s = rt_fail_nomem(err, rest.len);
-    else if (root == NULL)
+    else if (s != RT_OK)
         s = rt_fail(err, RT_E_INVALID, "the body is not valid JSON: byte %zu: %s",
                     sv_cuts_offset(&w->cuts, (size_t)why.position), sv_json_fault(&why));
     if (s != RT_OK)

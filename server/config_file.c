@@ -116,14 +116,13 @@ enum rt_status sv_config_file_read(const struct sv_command *c, const char *path,
     enum rt_status s = sv_file_read(path, FILE_MAX, &text, &len, err);
     if (s != RT_OK)
         return s;
-    sv_json_out_of_memory(); /* forgets earlier ones */
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &fault);
+    json_t *root;
+    s = sv_json_load(text, len, JSON_REJECT_DUPLICATES, &root, &fault);
     rt_free(text);
-    if (root == NULL)
-        return sv_json_out_of_memory()
-                   ? rt_fail_nomem(err, len)
-                   : rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", path, fault.line,
-                             fault.column, sv_json_fault(&fault));
+    if (s != RT_OK)
+        return s == RT_E_NOMEM ? rt_fail_nomem(err, len)
+                               : rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", path,
+                                         fault.line, fault.column, sv_json_fault(&fault));
     char *kept = rt_alloc(len + 1);
     struct strings strings = { kept };
     const char *key;

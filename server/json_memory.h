@@ -1,11 +1,18 @@
-/* Whether Jansson failed for want of memory: its own error codes do not tell that apart from a
- * syntax error. */
+/* Reads JSON by Jansson, when memory may run out: left to itself its reader then goes on with a
+ * string that lacks its end, and reads beyond it. */
 #ifndef SERVER_JSON_MEMORY_H
 #define SERVER_JSON_MEMORY_H
 
-#include <stdbool.h>
+#include <stddef.h>
 
-/* Whether an allocation of Jansson's has failed on this thread since the last call. */
-bool sv_json_out_of_memory(void);
+#include "runtime/status.h"
+
+struct json_t;
+struct json_error_t;
+
+/* json_loadb(), which is left at once when an allocation fails. RT_E_NOMEM then, and RT_E_INVALID
+ * where *fault says why; *root is written on success only, and nothing is left over otherwise. */
+enum rt_status sv_json_load(const char *text, size_t len, size_t flags, struct json_t **root,
+                            struct json_error_t *fault);
 
 #endif

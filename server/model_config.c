@@ -531,18 +531,18 @@ enum rt_status sv_model_config_parse(const char *file, const char *text, size_t 
 {
     struct sv_place top = { .file = file, .err = err };
     json_error_t fault;
-    sv_json_out_of_memory(); /* what was before does not count */
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault);
-    if (root == NULL && sv_json_out_of_memory())
+    json_t *root;
+    enum rt_status s =
+        sv_json_load(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &root, &fault);
+    if (s == RT_E_NOMEM)
         return sv_place_no_memory(&top);
-    if (root == NULL)
+    if (s != RT_OK)
         return rt_fail(err, RT_E_INVALID, "%s: line %d, column %d: %s", file, fault.line,
                        fault.column, sv_json_fault(&fault));
     struct sv_model_config c = { 0 };
-    enum rt_status s = json_is_object(root)
-                           ? read_object(&top, root, file_keys, COUNT(file_keys), &c)
-                           : rt_fail(err, RT_E_INVALID, "%s: expected an object, got %s", file,
-                                     sv_json_type_name(root));
+    s = json_is_object(root) ? read_object(&top, root, file_keys, COUNT(file_keys), &c)
+                             : rt_fail(err, RT_E_INVALID, "%s: expected an object, got %s", file,
+                                       sv_json_type_name(root));
     json_decref(root);
     if (s == RT_OK)
         s = check_together(file, &c, err);
