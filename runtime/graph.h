@@ -55,9 +55,11 @@ struct rt_value {
     const void *data; /* a constant's elements, else NULL. Lives in bulk memory or in the file's
                          bytes and never changes: other readers may share it */
     bool constant;    /* data counts; NULL data with constant set is an empty tensor */
-    /* Weights of one Conv that are made what they should be when they are packed, so that no copy
-     * of the file's is: as ops/conv.h has it. Data is NULL then, else unscaled is. */
-    const float *unscaled, *gain, *in_gain;
+    /* Weights that only Convs read, which are made what they should be when they are packed, so that
+     * no copy of the file's is: as ops/conv.h has it. Those are floats at any address. Data is NULL
+     * then, else unscaled is. */
+    const void *unscaled;
+    const float *gain, *in_gain;
     bool turned;
     bool streamed; /* its only reader, the next node, has it made piece by piece: nowhere whole */
     bool wide; /* the file has int32 here: it is int64 to hold multiples of RT_BATCH */

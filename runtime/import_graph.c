@@ -107,10 +107,50 @@ static enum rt_status add_initializer(struct rt_importer *im, struct rt_scope *s
     return rt_add_constant(im, sc, name, t);
 }
 
+static bool is_conv(const struct rt_importer *im, const Onnx__NodeProto *node)
+{
+    const char *domain = rt_text(node->domain);
+    return strcmp(rt_text(node->op_type), "Conv") == 0 &&
+           (domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0) &&
+           rt_called_function(im, node) == NULL;
+}
+
+/* Maps what the graph's nodes read to 1 where all of it is a Conv's weights, else to 0. A graph
+ * with branches, which may read any of it, is left alone. */
+static enum rt_status find_weights(const struct rt_importer *im, const Onnx__GraphProto *graph,
+                                   struct rt_names *found)
+{
+    for (size_t i = 0; i < graph->n_node; i++)
+        for (size_t k = 0; k < graph->node[i]->n_attribute; k++)
+            if (graph->node[i]->attribute[k]->g != NULL)
+                return RT_OK;
+    for (size_t i = 0; i < graph->n_node; i++)
+        for (size_t k = 0; k < graph->node[i]->n_input; k++) {
+            const char *name = rt_text(graph->node[i]->input[k]);
+            const bool only = k == 1 && is_conv(im, graph->node[i]);
+            if (!rt_names_put(found, name, only ? rt_names_get(found, name, 1) : 0))
+                return rt_work_nomem(im);
+        }
+    for (size_t i = 0; i < graph->n_output; i++)
+        if (!rt_names_put(found, rt_text(graph->output[i]->name), 0))
+            return rt_work_nomem(im);
+    return RT_OK;
+}
+
+/* Weights that lie in the file where no float may: a copy of all of them would take as long to make
+ * as packing them does. */
+static void leave_in_file(struct rt_value *v)
+{
+    v->unscaled = v->data;
+    v->data = NULL;
+}
+
 static enum rt_status import_initializers(struct rt_importer *im, struct rt_scope *sc,
                                           const Onnx__GraphProto *graph)
 {
-    enum rt_status s = RT_OK;
+    struct rt_names weights = { .arena = im->work };
+    struct rt_tensor_reader reader = im->reader;
+    enum rt_status s = sc->outer == NULL ? find_weights(im, graph, &weights) : RT_OK;
     char what[RT_WHAT];
     struct rt_tensor t;
     for (size_t i = 0; i < graph->n_initializer && s == RT_OK; i++) {
@@ -118,9 +158,12 @@ static enum rt_status import_initializers(struct rt_importer *im, struct rt_scop
         if (name[0] == '\0')
             return rt_fail(im->err, RT_E_INVALID, "initializer %zu has no name", i);
         snprintf(what, sizeof what, "initializer '%s'", name);
-        s = rt_read_tensor(&im->reader, graph->initializer[i], what, &t, im->err);
+        reader.anywhere = rt_names_get(&weights, name, 0) == 1;
+        s = rt_read_tensor(&reader, graph->initializer[i], what, &t, im->err);
         if (s == RT_OK)
             s = add_initializer(im, sc, name, &t);
+        if (s == RT_OK && (uintptr_t)t.data % rt_dtype_size(t.dtype) != 0)
+            leave_in_file(&sc->g->value[rt_names_get(&sc->names, name, RT_UNKNOWN)]);
     }
     for (size_t i = 0; i < graph->n_sparse_initializer && s == RT_OK; i++) {
         const Onnx__SparseTensorProto *sparse = graph->sparse_initializer[i];

@@ -15,6 +15,7 @@ struct rt_tensor_reader {
     const char *folder; /* of external data; NULL: there is none */
     struct rt_graph *g; /* constants of this graph, which may point into file; NULL: always a
                            copy of its own, of rt_alloc() */
+    bool anywhere;      /* floats may stay in file at an address that no float has */
 };
 
 /* Reads t. what names it in errors ("initializer 'w'"). */

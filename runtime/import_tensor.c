@@ -242,7 +242,8 @@ static enum rt_status survey(const struct rt_tensor_reader *r, const Onnx__Tenso
 /* True if elements can be read where they lie. A bool's byte may only be 0 or 1. */
 static bool usable_in_place(const struct rt_tensor_reader *r, enum rt_dtype t, const uint8_t *raw)
 {
-    return r->g != NULL && t != RT_BOOL && (uintptr_t)raw % rt_dtype_size(t) == 0;
+    return r->g != NULL && t != RT_BOOL &&
+           ((uintptr_t)raw % rt_dtype_size(t) == 0 || (r->anywhere && t == RT_FLOAT));
 }
 
 static void to_bools(uint8_t *p, size_t len)

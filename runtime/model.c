@@ -4,6 +4,7 @@
 #include "runtime/import.h"
 #include "runtime/mapped.h"
 #include "runtime/ops/batchnorm.h"
+#include "runtime/ops/conv.h"
 #include "runtime/survey.h"
 
 #include <stdio.h>
@@ -223,14 +224,20 @@ static enum rt_status describe_all(struct rt_model *m, struct rt_error *err)
     return RT_OK;
 }
 
+/* What p points at in from[0..len), in to[0..len); another p stays. */
+static const void *moved(const void *p, const void *from, size_t len, const void *to)
+{
+    const uintptr_t at = (uintptr_t)p, start = (uintptr_t)from;
+    return at >= start && at < start + len ? (const char *)to + (at - start) : p;
+}
+
 /* Lets the constants of g, and of the branches in it, that lie in from[0..len) lie in to[0..len).
  */
 static void move_constants(struct rt_graph *g, const void *from, size_t len, const void *to)
 {
     for (int v = 0; v < g->n_values; v++) {
-        uintptr_t at = (uintptr_t)g->value[v].data, start = (uintptr_t)from;
-        if (at >= start && at < start + len)
-            g->value[v].data = (const char *)to + (at - start);
+        g->value[v].data = moved(g->value[v].data, from, len, to);
+        g->value[v].unscaled = moved(g->value[v].unscaled, from, len, to);
     }
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; k < g->node[i].n_attr; k++)
@@ -246,14 +253,23 @@ static enum rt_status keep_source(struct rt_model *m, const void *bytes, size_t 
         rt_arena_destroy(m->src->bulk);
         m->src->bulk = NULL;
         for (int v = 0; v < m->src->n_values; v++)
-            m->src->value[v].data = NULL;
+            m->src->value[v].data = m->src->value[v].unscaled = NULL;
         return RT_OK;
     }
-    m->bytes = rt_alloc(len);
+    if (m->mode == RT_MODE_INTERPRETED) /* each run would make them anew */
+        for (int i = 0; i < m->src->n_nodes; i++)
+            if (m->src->node[i].op == &rt_op_Conv) {
+                enum rt_status s = rt_conv_settle_weights(m->src, &m->src->node[i], err);
+                if (s != RT_OK)
+                    return s;
+            }
+    const size_t past = (uintptr_t)bytes % RT_ALIGN; /* what was aligned stays so */
+    m->bytes = rt_alloc(past + len);
     if (m->bytes == NULL)
-        return rt_fail_nomem(err, len);
-    memcpy(m->bytes, bytes, len);
-    move_constants(m->src, bytes, len, m->bytes);
+        return rt_fail_nomem(err, past + len);
+    char *to = (char *)m->bytes + past;
+    memcpy(to, bytes, len);
+    move_constants(m->src, bytes, len, to);
     return RT_OK;
 }
 

@@ -223,12 +223,14 @@ static enum rt_status run_zeros(struct sv_model *m, struct rt_error *err)
     return s;
 }
 
-/* Before anybody waits for an answer: pages are touched, caches filled, and a model that cannot run
- * is found out. Where config.json does not ask for it, that zeros are refused is no fault: a model
- * may want other values. */
+/* Before anybody waits for an answer. Where config.json does not ask for it, only a model that
+ * compiles for the sizes it sees is run, and that it refuses zeros is no fault: it may want other
+ * values. Any other one's first run takes no longer than its next. */
 static enum rt_status warm_up(struct sv_model *m, struct rt_error *err)
 {
-    int wanted = m->config.warmup, n = wanted == 0 ? 1 : wanted;
+    struct rt_model_info info;
+    rt_model_info(m->rt, &info);
+    int wanted = m->config.warmup, n = wanted == 0 ? (int)info.dynamic : wanted;
     enum rt_status s = RT_OK;
     for (int i = 0; i < n && s == RT_OK; i++)
         s = run_zeros(m, err);

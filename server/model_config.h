@@ -77,7 +77,7 @@ struct sv_model_config {
     int default_timeout_us;           /* in the queue, of requests that set none; 0: none */
     bool fixed_timeout;               /* a request's own timeout does not count */
     int instances;                    /* 0: as the load has it */
-    int warmup;                       /* runs before it serves; 0: one, which may fail; -1: none */
+    int warmup;                       /* runs before it serves; -1: none; 0: see warm_up() */
     enum rt_batchnorm_mode batchnorm; /* RT_BATCHNORM_FOLDED */
     bool allow_batch_statistics;      /* false */
 };

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A float at whatever address it has in a file. */
+typedef float rt_float_anywhere __attribute__((aligned(1)));
+
 /* With parameters a and b. NaN in, NaN out. */
 enum rt_activation {
     RT_ACT_RELU,
@@ -188,7 +191,8 @@ struct rt_kernels {
     void (*channel_norm)(const struct rt_channel_norm *n);
     /* One channel block between layouts: y[p][l] = x[l * stride + p] for l in 0..channels-1 and 0
      * for the lanes after that; and back. */
-    void (*to_blocked)(float *y, const float *x, size_t pixels, size_t stride, int channels);
+    void (*to_blocked)(float *y, const rt_float_anywhere *x, size_t pixels, size_t stride,
+                       int channels);
     void (*to_plain)(float *y, const float *x, size_t pixels, size_t stride, int channels);
 
     int tile; /* pixels that mac does at once; a row of a multiple of it has no slower rest */

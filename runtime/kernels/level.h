@@ -51,6 +51,13 @@ INLINE VEC vload(const float *p)
     return *(const VEC_ANYWHERE *)p;
 }
 
+INLINE VEC vload_anywhere(const rt_float_anywhere *p)
+{
+    VEC v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
 INLINE void vstore(float *p, VEC v)
 {
     *(VEC_ANYWHERE *)p = v;

@@ -46,7 +46,7 @@ bool rt_conv_has_constants(const struct rt_graph *g, const struct rt_node *n);
  * gain[m] and in_gain[c]; NULL: all are 1. Only those of pointwise convolutions in one group have
  * an in_gain or are turned, which is w[c][m]. */
 struct rt_conv_weights {
-    const float *w;
+    const rt_float_anywhere *w;
     const float *gain, *in_gain;
     bool turned;
 };

@@ -143,9 +143,9 @@ static int64_t panels_at_once(const struct state *s, int64_t panel)
 #define MAX_BLOCK 16
 
 /* Where weight q of a map, [channel][kh][kw], is in a panel of so many maps. */
-static int64_t packed_at(const struct state *s, int64_t q, int64_t maps)
+static int64_t packed_at(const struct state *s, int64_t q, int64_t maps, int64_t block)
 {
-    const int64_t taps = s->c.kernel[1] * s->c.kernel[2], block = rt_kernels()->block;
+    const int64_t taps = s->c.kernel[1] * s->c.kernel[2];
     if (s->width == 1 || taps == 1)
         return q * maps;
     const int64_t ch = q / taps, o = ch / block;
@@ -195,7 +195,8 @@ static void pack_panel(void *ctx, int64_t panel)
                 float *from = turned + q * block;
                 if (s->unpacked.in_gain != NULL)
                     k->affine(from, from, (size_t)block, s->unpacked.in_gain[at + q], 0.0f);
-                memcpy(to + packed_at(s, at + q, blocks * block), from, (size_t)block * sizeof *to);
+                memcpy(to + packed_at(s, at + q, blocks * block, block), from,
+                       (size_t)block * sizeof *to);
             }
         }
     }

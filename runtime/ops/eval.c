@@ -176,9 +176,8 @@ static enum rt_status run_node(struct rt_graph *g, struct rt_node *n, struct rt_
         if (call.scratch == NULL)
             s = rt_fail_nomem(err, n->scratch);
     }
-    for (int k = 0; k < n->n_in; k++) /* prepare may have given constants back */
-        if (n->in[k] < 0)
-            in[k] = (struct rt_tensor){ .dtype = RT_UNDEFINED };
+    for (int k = 0; k < n->n_in; k++) /* prepare may have given constants back, or made others */
+        in[k] = rt_graph_tensor(g, n->in[k]);
     if (s == RT_OK) {
         rt_parallel(threads, run, &(struct team){ n->op, &call });
         if (atomic_load(&fault.set)) {
