@@ -230,11 +230,11 @@ reference: all ## write the options' reference in server/README.md anew
 clean: ## remove build/
 	rm -rf build
 
+include docker/docker.mk docker/release.mk
+include docker/charts.mk
 include tests/load/load.mk
 include tests/fuzz/fuzz.mk
 include tests/analysis.mk
-include docker/docker.mk docker/release.mk
-include docker/charts.mk
 
 # --- rules ------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 # --- STATIC=1: the binary of the image --------------------------------------------------------
 
 # Everything that Debian has an archive of goes into the binary, so that only what is used of it is
-# shipped; libspng, libp11-kit and the C library stay shared.
+# shipped; libspng and the C library stay shared, and nothing needs libp11-kit (docker/no_tokens.c).
 ARCHIVES       := protobuf-c microhttpd gnutls jansson jpeg webpdemux webp hogweed nettle gmp tasn1 idn2 unistring gomp
 IMAGE_PACKAGES := $(filter %-dev,$(BUILD_PACKAGES)) libunistring-dev
 
@@ -11,7 +11,10 @@ ifdef STATIC
 CFLAGS.release += -ffunction-sections -fdata-sections
 LDFLAGS += -Wl,--gc-sections -Wl,--as-needed -Wl,-Map=$@.map \
            $(if $(filter x86_64,$(ARCH)),-Wl$(comma)-z$(comma)pack-relative-relocs)
-LDLIBS   = -Wl,-Bstatic $(ARCHIVES:%=-l%) -Wl,-Bdynamic -lspng -lz -lp11-kit -lm
+LDLIBS   = -Wl,-Bstatic $(ARCHIVES:%=-l%) -Wl,-Bdynamic -lspng -lz -lm
+SERVER_OBJ += $(B)/docker/no_tokens.o
+$(B)/docker/no_tokens.o: CFLAGS.file := -Wno-unused-parameter -I/usr/include/p11-kit-1
+-include $(B)/docker/no_tokens.d
 endif
 comma := ,
 
