@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "runtime/status.h"
+#include "runtime/rt.h"
 
 struct json_t;
 struct json_error_t;
