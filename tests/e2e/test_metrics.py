@@ -171,15 +171,16 @@ def waiting(server):
     return of(got, "convd_queue_length", model="slow", version="1")
 
 
-def storm(server, parameters):
+def storm(server, parameters, samples=1):
     """Sends a request for each set of parameters, each once the one before it waits; the statuses
-    in the order in which they were answered, as (number, status), and whether the first one was
-    still being answered when the last was sent."""
+    in the order in which they were answered, as (number, status). The first has so many samples:
+    where there are more than a batch may have, it waits and runs by turns."""
     ended, threads = [], []
 
     def client(k, more):
         with requests.Session() as session:
-            body, headers = binary_request({"x": SLOW}, parameters=more)
+            x = np.repeat(SLOW, samples if k == 0 else 1, axis=0)
+            body, headers = binary_request({"x": x}, parameters=more)
             answer = session.post(server.url + "/v2/models/slow/infer", data=body,
                                   headers=headers, timeout=serving.PATIENCE)
             ended.append((k, answer.status_code))
@@ -188,12 +189,11 @@ def storm(server, parameters):
         t = threading.Thread(target=client, args=(k, more))
         t.start()
         threads.append(t)
-        wait_until(lambda: ended or waiting(server) >= k, serving.PATIENCE)
+        wait_until(lambda: ended or waiting(server) >= k + (samples > 1), serving.PATIENCE)
         time.sleep(0.01)
-    met = not ended
     for t in threads:
         t.join()
-    return ended, met
+    return ended
 
 
 def test_priorities(serve, tmp_path, models):
@@ -202,11 +202,21 @@ def test_priorities(serve, tmp_path, models):
     server = serve(paths=[folder])
     told = server.get("/v2/models/slow/config").json()["dynamic_batching"]
     assert told["priority_levels"] == 3 and told["default_priority_level"] == 3
-    for _ in range(20):  # a machine that stalls does not let them wait for each other
-        ended, met = storm(server, [{}, {}, {"priority": 2}, {"priority": 1}, {"priority": 9}])
-        if met:
-            break
-    assert met and [k for k, _ in ended] == [0, 3, 2, 1, 4]
+    ended = storm(server, [{}, {}, {"priority": 2}, {"priority": 1}, {"priority": 9}], samples=40)
+    assert all(status == 200 for _, status in ended)
+    order = [k for k, _ in ended]
+    # What comes with a higher priority is run between two samples of the first; the others wait.
+    assert max(order.index(2), order.index(3)) < order.index(0)
+    assert order.index(0) < order.index(1) < order.index(4)
+
+
+def test_priorities_among_those_that_wait(serve, tmp_path, models):
+    folder = write_config(tmp_path, models, {"max_batch_size": 1, "instances": 1,
+                                             "priority_levels": 2, "default_priority_level": 1})
+    server = serve(paths=[folder])
+    many = [{"priority": 2}, {"priority": 2}, {"priority": 1}]
+    ended = storm(server, many, samples=40)
+    assert [k for k, _ in ended] == [2, 0, 1]
 
 
 def test_queue_policy(serve, tmp_path, models):
@@ -217,8 +227,7 @@ def test_queue_policy(serve, tmp_path, models):
     assert told["default_queue_policy"] == {
         "timeout_action": "REJECT", "default_timeout_microseconds": 1000,
         "allow_timeout_override": True, "max_queue_size": 3}
-    ended, _ = storm(server, [{"timeout": 60_000_000}, {}, {"timeout": 60_000_000}])
-    got = dict(ended)
+    got = dict(storm(server, [{"timeout": 60_000_000}, {}, {"timeout": 60_000_000}]))
     assert got[0] == 200 and got[2] == 200 and got[1] == 504
 
 
@@ -226,8 +235,7 @@ def test_fixed_timeout_delays(serve, tmp_path, models):
     config = {"max_batch_size": 1, "queue_policy": {
         "default_timeout_us": 1000, "timeout_action": "delay", "allow_timeout_override": False}}
     server = serve(paths=[write_config(tmp_path, models, config)])
-    ended, _ = storm(server, [{}, {"timeout": 1}, {}])
-    assert all(status == 200 for _, status in ended)
+    assert all(status == 200 for _, status in storm(server, [{}, {"timeout": 1}, {}]))
 
 
 def test_default_timeout_of_the_server(serve, models):
