@@ -18,6 +18,7 @@ CASES = {
     "copied planes": (20, 33, 14, 14, 5, 1, (2, 2), 1, "HardSwish"),
     "wide kernel": (40, 72, 7, 7, 7, 1, (3, 3), 1, "Relu"),
     "dilated": (16, 32, 30, 100, 3, 1, (2, 2), 2, "Sigmoid"),
+    "rows of padding alone": (16, 15, 83, 22, 3, 3, (1, 3), 1, "Sigmoid"),
     "uneven padding": (18, 70, 41, 37, 5, 2, (1, 3), 1, "Relu"),
 }
 

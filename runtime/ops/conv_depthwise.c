@@ -382,8 +382,9 @@ static void run_streamed(const struct rt_call *call, const struct rt_depthwise_c
             const int64_t plane = count * c->in[2] * block, first_block = piece * s->pieces.blocks;
             p.first_row = s->copied ? 0 : first;
             for (int64_t k = image; k < least(images, image + cut.images); k++) {
-                rt_conv_make_piece(call->feeder, k, piece, first * c->in[2], count * c->in[2], made,
-                                   plane);
+                if (count > 0) /* else the strip sees padding only */
+                    rt_conv_make_piece(call->feeder, k, piece, first * c->in[2], count * c->in[2],
+                                       made, plane);
                 const int64_t blocks = least(s->pieces.blocks, s->blocks - first_block);
                 for (int64_t b = 0; b < blocks; b++) {
                     p.x = made + b * plane;
