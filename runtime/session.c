@@ -65,7 +65,7 @@ static void bind_nodes(struct rt_session *s, struct bound *b, int first, int end
             .fault = &s->fault,
         };
         if (node->n_in > 0 && node->in[0] >= 0 && p->g->value[node->in[0]].streamed)
-            call->feeder = call - 1;
+            call->feeder = call - 1;      /* its only reader is the next node */
         int scratch = p->plan.scratch[i]; /* without any it is no room at all, but somewhere */
         call->scratch = b->block + (scratch >= 0 ? p->plan.slots[scratch].offset : 0);
         for (int k = 0; k < node->n_in; k++)

@@ -397,19 +397,17 @@ static void *execute(void *arg)
         wake = 0;
         drop_expired(b);
         finish_dropped(b);
-        if (ex->busy) {
-            ex->asleep = true;
-        } else if (sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake)) {
+        const bool due = !ex->busy && sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake);
+        if (due && is_wanted(b)) {
+            run_next(ex);
             wake = 0;
-            if (is_wanted(b))
-                run_next(ex);
-            else
-                ex->asleep = true; /* who comes first wakes another when something is left */
-        } else if (b->stopping) {
-            break;
-        } else {
-            ex->asleep = true;
+            continue;
         }
+        if (!ex->busy && !due && b->stopping)
+            break;
+        if (due)
+            wake = 0; /* who comes first wakes another when something is left */
+        ex->asleep = true;
     }
     pthread_mutex_unlock(&b->lock);
     return NULL;

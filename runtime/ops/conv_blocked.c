@@ -47,16 +47,6 @@ struct state {
     size_t strip_floats;              /* of a worker's copy */
 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 bool rt_conv_can_block(const struct rt_graph *g, const struct rt_node *n)
 {
     struct rt_conv c;
@@ -109,8 +99,8 @@ static void choose_strips(struct state *s, int64_t samples)
     s->rows = c->out[1];
     s->row_pixels = c->out[2];
     if (s->flat) {
-        s->rows = ceil_div(c->out[1] * c->out[2], FLAT_PIXELS);
-        s->row_pixels = least(FLAT_PIXELS, c->out[1] * c->out[2]);
+        s->rows = rt_ceil_div(c->out[1] * c->out[2], FLAT_PIXELS);
+        s->row_pixels = rt_least(FLAT_PIXELS, c->out[1] * c->out[2]);
     }
     row_floats = s->outer * s->width * s->row_pixels;
     if (!s->flat && !s->thinned)
@@ -118,14 +108,14 @@ static void choose_strips(struct state *s, int64_t samples)
     int64_t around =
         s->flat || s->thinned ? 0 : (rt_conv_extent(c, 1) - c->stride[1]) / c->stride[1];
     int64_t rows = STRIP_FLOATS / row_floats - around;
-    rows = rows < 1 ? 1 : least(rows, s->rows);
-    s->strip_rows = ceil_div(s->rows, ceil_div(s->rows, rows)); /* of even size */
+    rows = rows < 1 ? 1 : rt_least(rows, s->rows);
+    s->strip_rows = rt_ceil_div(s->rows, rt_ceil_div(s->rows, rows)); /* of even size */
     int64_t floats = s->outer * s->width * padded_width(c) * padded_rows(c, s->strip_rows);
     if (s->thinned)
         floats = row_floats * s->strip_rows;
     s->strip_images = 1;
     if (s->strip_rows == s->rows)
-        s->strip_images = least(samples, 2 * STRIP_FLOATS / floats);
+        s->strip_images = rt_least(samples, 2 * STRIP_FLOATS / floats);
     if (s->strip_images < 1)
         s->strip_images = 1;
     s->strip_floats = s->padded || s->thinned ? rt_align_up((size_t)(floats * s->strip_images)) : 0;
@@ -179,16 +169,16 @@ static void pack_panel(void *ctx, int64_t panel)
     const struct rt_kernels *k = rt_kernels();
     const int64_t block = k->block, row = c->group_channels * c->kernel[1] * c->kernel[2];
     const int64_t group = panel / s->panels, first = panel % s->panels * 2;
-    const int64_t blocks = least(2, s->blocks - first);
+    const int64_t blocks = rt_least(2, s->blocks - first);
     float turned[PACK_FLOATS * MAX_BLOCK], gain[MAX_BLOCK];
     float *to = s->w + (size_t)panel * s->panel_floats;
     for (int64_t b = 0; b < blocks; b++, to += block) {
         const int64_t in_group = (first + b) * block, map = group * c->group_maps + in_group;
-        const int64_t maps = least(block, c->group_maps - in_group);
+        const int64_t maps = rt_least(block, c->group_maps - in_group);
         for (int64_t l = 0; l < block; l++)
             gain[l] = l < maps ? rt_conv_gain(&s->unpacked, map + l) : 0.0f;
         for (int64_t at = 0; at < row; at += PACK_FLOATS) {
-            const int64_t count = least(PACK_FLOATS, row - at);
+            const int64_t count = rt_least(PACK_FLOATS, row - at);
             turn(turned, s, map, maps, row, at, count);
             k->affine_block(turned, turned, (size_t)count, gain, NULL);
             for (int64_t q = 0; q < count; q++) {
@@ -216,18 +206,18 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
         s->lanes = s->last_lanes = c->kernel[2];
     } else {
         s->width = block;
-        s->outer = ceil_div(c->group_channels, block);
+        s->outer = rt_ceil_div(c->group_channels, block);
         s->kw = c->kernel[2];
         s->lanes = block;
         s->last_lanes = c->group_channels - (s->outer - 1) * block;
     }
-    s->blocks = ceil_div(c->group_maps, block);
-    s->panels = ceil_div(s->blocks, 2);
+    s->blocks = rt_ceil_div(c->group_maps, block);
+    s->panels = rt_ceil_div(s->blocks, 2);
     int64_t step = c->kernel[1] * s->kw * s->lanes * 2 * block;
     s->panel_floats = (size_t)(s->outer * step);
     const int64_t chunk = CHUNK_FLOATS / (step * panels_at_once(s, 0));
-    s->chunk = chunk < 1 ? 1 : least(s->outer, chunk);
-    s->chunk = ceil_div(s->outer, ceil_div(s->outer, s->chunk));
+    s->chunk = chunk < 1 ? 1 : rt_least(s->outer, chunk);
+    s->chunk = rt_ceil_div(s->outer, rt_ceil_div(s->outer, s->chunk));
     s->flat = rt_conv_taps(c) == 1 && c->stride[1] == 1 && c->stride[2] == 1 &&
               c->out[1] == c->in[1] && c->out[2] == c->in[2];
     s->thinned = rt_conv_taps(c) == 1 && !s->flat && !plain && c->pad[1] == 0 && c->pad[2] == 0 &&
@@ -257,7 +247,7 @@ static enum rt_status prepare_bias(struct rt_build *b, struct state *s, const fl
 {
     const struct rt_conv *c = &s->c;
     int64_t block = rt_kernels()->block;
-    size_t floats = (size_t)(ceil_div(c->maps, block) * block);
+    size_t floats = (size_t)(rt_ceil_div(c->maps, block) * block);
     s->bias = rt_arena_array(b->arena, floats, sizeof *s->bias);
     if (s->bias == NULL)
         return rt_fail_nomem(err, floats * sizeof *s->bias);
@@ -350,8 +340,8 @@ static struct view view_padded(const struct state *s, const float *x, int64_t im
     const struct rt_conv *c = &s->c;
     const int64_t width = s->width, pitch = padded_width(c) * width;
     const int64_t count = padded_rows(c, rows), first = row * c->stride[1] - c->pad[1];
-    const int64_t left = least(c->pad[2] * width, pitch);
-    const int64_t middle = least(c->in[2] * width, pitch - left), right = pitch - left - middle;
+    const int64_t left = rt_least(c->pad[2] * width, pitch);
+    const int64_t middle = rt_least(c->in[2] * width, pitch - left), right = pitch - left - middle;
     float *to = room;
     for (int64_t i = 0; i < images * s->outer; i++) {
         int64_t plane = ((image + i / s->outer) * c->groups + group) * s->outer + i % s->outer;
@@ -407,7 +397,7 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
     const bool last = outer + s->chunk >= s->outer;
     const size_t at = (size_t)(strip->group * s->panels + panel) * s->panel_floats;
     struct rt_mac m = {
-        .blocks = (size_t)least(2 * panels, s->blocks - 2 * panel),
+        .blocks = (size_t)rt_least(2 * panels, s->blocks - 2 * panel),
         .w_panel = s->panel_floats,
         .x_pixel = (size_t)((s->thinned ? 1 : c->stride[2]) * s->width),
         .x_row = (size_t)c->stride[1] * v->row,
@@ -426,7 +416,7 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
         .lo = e->lo,
         .hi = e->hi,
     };
-    const int64_t step = least(2, (int64_t)m.blocks) * block;
+    const int64_t step = rt_least(2, (int64_t)m.blocks) * block;
     m.w = s->w + at + (size_t)outer * m.kh * m.kw * m.lanes * (size_t)step;
     if (outer == 0)
         m.bias = s->bias + (strip->group * s->blocks + 2 * panel) * block;
@@ -467,7 +457,7 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
     const int64_t width = s->row_pixels * (joined ? strip->rows : 1);
     int64_t panels;
     for (int64_t panel = strip->first_panel; panel < strip->last_panel; panel += panels) {
-        panels = least(panels_at_once(s, panel), strip->last_panel - panel);
+        panels = rt_least(panels_at_once(s, panel), strip->last_panel - panel);
         const int64_t first_block = strip->group * s->blocks + 2 * panel;
         for (int64_t outer = 0; outer < s->outer; outer += s->chunk) {
             struct rt_mac m = start_mac(s, v, e, panel, panels, outer, strip);
@@ -479,7 +469,7 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
                 const int64_t plane = (strip->image + image) * all_blocks + first_block;
                 const int64_t pixel = (strip->row + row) * s->row_pixels;
                 const int64_t at = (plane * pixels + pixel) * block;
-                m.pixels = (size_t)least(width, pixels - pixel);
+                m.pixels = (size_t)rt_least(width, pixels - pixel);
                 m.rows = apart || joined ? 1 : (size_t)strip->rows;
                 m.x = v->x + (size_t)image * v->image + (size_t)outer * v->outer +
                       (size_t)(row * c->stride[1]) * v->row;
@@ -522,11 +512,11 @@ static void make_panels(const struct rt_call *call, int64_t image, int64_t panel
     for (int64_t outer = 0; outer < s->outer; outer += s->chunk) {
         struct rt_mac m = start_mac(s, &v, &e, panel, panels, outer, &strip);
         const bool last = outer + s->chunk >= s->outer;
-        look_ahead(s, &m, panels, last, ceil_div(pixels, stretch));
+        look_ahead(s, &m, panels, last, rt_ceil_div(pixels, stretch));
         m.y_block = (size_t)plane;
         m.rows = 1;
         for (int64_t p = 0; p < pixels; p += stretch) {
-            m.pixels = (size_t)least(stretch, pixels - p);
+            m.pixels = (size_t)rt_least(stretch, pixels - p);
             m.x = v.x + (size_t)outer * v.outer + (pixel + p) * s->width;
             m.y = y + p * block;
             rt_kernels()->mac(&m);
@@ -543,10 +533,10 @@ void rt_conv_make_piece(const struct rt_call *call, int64_t image, int64_t piece
 {
     const struct state *s = call->node->state;
     const int64_t most = rt_kernels()->wide / 2, first = piece * most;
-    const int64_t end = least(s->panels, first + most);
+    const int64_t end = rt_least(s->panels, first + most);
     int64_t panels;
     for (int64_t panel = first; panel < end; panel += panels) {
-        panels = least(panels_at_once(s, panel), end - panel);
+        panels = rt_least(panels_at_once(s, panel), end - panel);
         make_panels(call, image, panel, panels, pixel, pixels, y + 2 * (panel - first) * plane,
                     plane);
     }
@@ -562,11 +552,11 @@ static struct cut cut_strips(const struct state *s, int64_t images, int team)
 {
     const int64_t enough = team == 1 ? 1 : 8 * (int64_t)team;
     const int64_t each = s->c.groups * s->panels;
-    struct cut cut = { least(s->strip_images, images > 0 ? images : 1), s->strip_rows };
-    while (cut.images > 1 && ceil_div(images, cut.images) * each < enough)
-        cut.images = ceil_div(cut.images, 2);
-    while (cut.rows > 1 && images * ceil_div(s->rows, cut.rows) * each < enough)
-        cut.rows = ceil_div(cut.rows, 2);
+    struct cut cut = { rt_least(s->strip_images, images > 0 ? images : 1), s->strip_rows };
+    while (cut.images > 1 && rt_ceil_div(images, cut.images) * each < enough)
+        cut.images = rt_ceil_div(cut.images, 2);
+    while (cut.rows > 1 && images * rt_ceil_div(s->rows, cut.rows) * each < enough)
+        cut.rows = rt_ceil_div(cut.rows, 2);
     return cut;
 }
 
@@ -577,16 +567,16 @@ static void run_items(const struct rt_call *call, const struct state *s, const s
     const struct rt_epilogue e = rt_epilogue_of(call->node);
     const float *x = call->in[RT_CONV_X].data;
     const int64_t images = call->in[RT_CONV_X].shape.dim[0];
-    const int64_t strips = ceil_div(s->rows, cut->rows);
+    const int64_t strips = rt_ceil_div(s->rows, cut->rows);
     while (item < end) {
         int64_t unit = item / s->panels;
         struct strip strip = { .first_panel = item % s->panels };
-        strip.last_panel = least(s->panels, strip.first_panel + end - item);
+        strip.last_panel = rt_least(s->panels, strip.first_panel + end - item);
         strip.row = unit % strips * cut->rows;
-        strip.rows = least(cut->rows, s->rows - strip.row);
+        strip.rows = rt_least(cut->rows, s->rows - strip.row);
         strip.group = unit / strips % s->c.groups;
         strip.image = unit / strips / s->c.groups * cut->images;
-        strip.images = least(cut->images, images - strip.image);
+        strip.images = rt_least(cut->images, images - strip.image);
         struct view v = view_input(s, x, strip.image, strip.group, strip.row);
         if (s->thinned)
             v = view_thinned(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
@@ -605,7 +595,7 @@ static void run_dense(const struct rt_call *call, const struct rt_worker *w)
     const int64_t images = call->in[RT_CONV_X].shape.dim[0];
     const struct cut cut = cut_strips(s, images, w->count);
     const int64_t items =
-        ceil_div(images, cut.images) * s->c.groups * ceil_div(s->rows, cut.rows) * s->panels;
+        rt_ceil_div(images, cut.images) * s->c.groups * rt_ceil_div(s->rows, cut.rows) * s->panels;
     float *room = (float *)call->scratch + (size_t)w->id * s->strip_floats;
     int64_t item = 0, end = 0;
     while (rt_worker_claim(w, items, panels_at_once(s, 0), &item, &end))

@@ -41,16 +41,6 @@ struct rt_depthwise_conv {
     size_t piece_floats;
 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 bool rt_conv_is_depthwise(const struct rt_conv *c)
 {
     return c->groups > 1 && c->groups == c->channels && c->maps == c->channels;
@@ -112,7 +102,7 @@ static int64_t choose_piece_rows(const struct rt_depthwise_conv *s, int64_t row_
         rows = (PIECE_FLOATS / row_floats - around) / c->stride[1];
         if (rows < 1 || s->copied)
             return 0;
-        rows = ceil_div(c->out[1], ceil_div(c->out[1], rows)); /* of even size */
+        rows = rt_ceil_div(c->out[1], rt_ceil_div(c->out[1], rows)); /* of even size */
     }
     return overlap_little(c, rows) ? rows : 0;
 }
@@ -149,7 +139,7 @@ enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const
         return rt_fail_nomem(err, sizeof *s);
     s->c = *c;
     s->bias = bias;
-    s->blocks = ceil_div(c->maps, block);
+    s->blocks = rt_ceil_div(c->maps, block);
     const size_t floats = (size_t)(s->blocks * taps * block);
     s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
     if (s->w == NULL)
@@ -162,7 +152,8 @@ enum rt_status rt_depthwise_prepare(struct rt_build *b, struct rt_node *n, const
     s->strip_rows = STRIP_FLOATS / (c->out[2] * block);
     if (s->strip_rows < 1)
         s->strip_rows = 1;
-    s->strip_rows = ceil_div(c->out[1], ceil_div(c->out[1], s->strip_rows)); /* of even size */
+    s->strip_rows =
+        rt_ceil_div(c->out[1], rt_ceil_div(c->out[1], s->strip_rows)); /* of even size */
     n->weight_bytes = floats * sizeof *s->w;
     n->algorithm = "depthwise";
     choose_stream(b, n, s);
@@ -186,8 +177,8 @@ struct plane {
 static void valid_taps(const struct rt_conv *c, int axis, int64_t o, int64_t *first, int64_t *count)
 {
     const int64_t at = o * c->stride[axis] - c->pad[axis], step = c->dilation[axis];
-    *first = at < 0 ? ceil_div(-at, step) : 0;
-    const int64_t end = at < c->in[axis] ? ceil_div(c->in[axis] - at, step) : 0;
+    *first = at < 0 ? rt_ceil_div(-at, step) : 0;
+    const int64_t end = at < c->in[axis] ? rt_ceil_div(c->in[axis] - at, step) : 0;
     *count = (end < c->kernel[axis] ? end : c->kernel[axis]) - *first;
     if (*count < 0)
         *count = 0;
@@ -316,7 +307,7 @@ static void run_whole(const struct rt_call *call, const struct rt_depthwise_conv
 {
     const struct rt_conv *c = &s->c;
     const int64_t in = c->in[1] * c->in[2] * rt_kernels()->block;
-    const int64_t strips = ceil_div(c->out[1], s->strip_rows);
+    const int64_t strips = rt_ceil_div(c->out[1], s->strip_rows);
     struct plane p = start_planes(call, s);
     int64_t i, end, copied = -1;
     rt_worker_share(w, call->in[RT_CONV_X].shape.dim[0] * s->blocks * strips, 1, &i, &end);
@@ -327,7 +318,7 @@ static void run_whole(const struct rt_call *call, const struct rt_depthwise_conv
             copy_plane(s, room, x);
         copied = plane;
         p.x = s->copied ? room : x;
-        run_plane(call, s, &p, plane, row, least(s->strip_rows, c->out[1] - row));
+        run_plane(call, s, &p, plane, row, rt_least(s->strip_rows, c->out[1] - row));
     }
 }
 
@@ -340,23 +331,23 @@ struct cut {
 
 static void count_pieces(const struct rt_depthwise_conv *s, int64_t images, struct cut *cut)
 {
-    cut->strips = ceil_div(s->c.out[1], cut->rows);
-    cut->n = ceil_div(images, cut->images) * cut->strips * cut->pieces;
+    cut->strips = rt_ceil_div(s->c.out[1], cut->rows);
+    cut->n = rt_ceil_div(images, cut->images) * cut->strips * cut->pieces;
 }
 
 static struct cut cut_input(const struct rt_depthwise_conv *s, int64_t images, int team)
 {
     const int64_t enough = team == 1 ? 1 : PIECES_EACH * (int64_t)team;
-    struct cut cut = { .rows = s->piece_rows, .pieces = ceil_div(s->blocks, s->pieces.blocks) };
-    cut.images = images < 1 ? 1 : least(s->pieces.images, images);
+    struct cut cut = { .rows = s->piece_rows, .pieces = rt_ceil_div(s->blocks, s->pieces.blocks) };
+    cut.images = images < 1 ? 1 : rt_least(s->pieces.images, images);
     count_pieces(s, images, &cut);
     while (cut.n < enough && cut.images > 1) {
-        cut.images = ceil_div(cut.images, 2);
+        cut.images = rt_ceil_div(cut.images, 2);
         count_pieces(s, images, &cut);
     }
     while (cut.n < enough && cut.rows > 1 && !s->copied &&
-           overlap_little(&s->c, ceil_div(cut.rows, 2))) {
-        cut.rows = ceil_div(cut.rows, 2);
+           overlap_little(&s->c, rt_ceil_div(cut.rows, 2))) {
+        cut.rows = rt_ceil_div(cut.rows, 2);
         count_pieces(s, images, &cut);
     }
     return cut;
@@ -376,16 +367,16 @@ static void run_streamed(const struct rt_call *call, const struct rt_depthwise_c
         for (; i < end; i++) {
             const int64_t piece = i % cut.pieces, row = i / cut.pieces % cut.strips * cut.rows;
             const int64_t image = i / cut.pieces / cut.strips * cut.images;
-            const int64_t rows = least(cut.rows, c->out[1] - row);
+            const int64_t rows = rt_least(cut.rows, c->out[1] - row);
             int64_t first, count;
             seen_rows(c, row, rows, &first, &count);
             const int64_t plane = count * c->in[2] * block, first_block = piece * s->pieces.blocks;
             p.first_row = s->copied ? 0 : first;
-            for (int64_t k = image; k < least(images, image + cut.images); k++) {
+            for (int64_t k = image; k < rt_least(images, image + cut.images); k++) {
                 if (count > 0) /* else the strip sees padding only */
                     rt_conv_make_piece(call->feeder, k, piece, first * c->in[2], count * c->in[2],
                                        made, plane);
-                const int64_t blocks = least(s->pieces.blocks, s->blocks - first_block);
+                const int64_t blocks = rt_least(s->pieces.blocks, s->blocks - first_block);
                 for (int64_t b = 0; b < blocks; b++) {
                     p.x = made + b * plane;
                     if (s->copied) {
@@ -394,7 +385,7 @@ static void run_streamed(const struct rt_call *call, const struct rt_depthwise_c
                     }
                     for (int64_t r = row; r < row + rows; r += s->strip_rows)
                         run_plane(call, s, &p, k * s->blocks + first_block + b, r,
-                                  least(s->strip_rows, row + rows - r));
+                                  rt_least(s->strip_rows, row + rows - r));
                 }
             }
         }

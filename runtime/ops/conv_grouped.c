@@ -26,11 +26,6 @@ struct rt_grouped_conv {
     size_t strip_floats; /* of a worker's copy */
 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 /* The first channel of the group that makes a map; maps past the last are as the last. */
 static int64_t first_channel(const struct rt_conv *c, int64_t map)
 {
@@ -89,8 +84,8 @@ enum rt_status rt_grouped_prepare(struct rt_build *b, struct rt_node *n, const s
         return rt_fail_nomem(err, sizeof *s);
     s->c = *c;
     s->bias = bias;
-    s->in_blocks = ceil_div(c->channels, block);
-    s->blocks = ceil_div(c->maps, block);
+    s->in_blocks = rt_ceil_div(c->channels, block);
+    s->blocks = rt_ceil_div(c->maps, block);
     const size_t lanes = (size_t)(s->blocks * c->group_channels * block);
     const size_t floats = lanes * (size_t)rt_conv_taps(c);
     s->w = rt_arena_array(b->arena, floats, sizeof *s->w);
@@ -105,7 +100,8 @@ enum rt_status rt_grouped_prepare(struct rt_build *b, struct rt_node *n, const s
                     c->stride[1];
     if (s->strip_rows < 1)
         s->strip_rows = 1;
-    s->strip_rows = ceil_div(c->out[1], ceil_div(c->out[1], s->strip_rows)); /* of even size */
+    s->strip_rows =
+        rt_ceil_div(c->out[1], rt_ceil_div(c->out[1], s->strip_rows)); /* of even size */
     if (s->padded)
         s->strip_floats =
             rt_align_up((size_t)(padded_rows(c, s->strip_rows) * padded_width(c) * block));
@@ -143,7 +139,7 @@ void rt_grouped_run(const struct rt_call *call, const struct rt_grouped_conv *s,
     const struct rt_epilogue e = rt_epilogue_clamp(call->node);
     const int64_t block = rt_kernels()->block, width = s->padded ? padded_width(c) : c->in[2];
     const int64_t in = c->in[1] * c->in[2] * block, out = c->out[1] * c->out[2] * block;
-    const int64_t strips = ceil_div(c->out[1], s->strip_rows), channels = c->group_channels;
+    const int64_t strips = rt_ceil_div(c->out[1], s->strip_rows), channels = c->group_channels;
     struct rt_grouped g = {
         .pixels = (size_t)c->out[2],
         .x_pixel = (size_t)(c->stride[2] * block),

@@ -43,16 +43,6 @@ struct rt_winograd {
     size_t v_floats, z_floats; /* of a worker */
 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int64_t most(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -62,14 +52,14 @@ static int64_t most(int64_t a, int64_t b)
  * all elements at a time, which at powers of two would share a few sets of a cache. */
 static size_t element_step(int64_t floats)
 {
-    return ((size_t)ceil_div(floats, 16) | 1) * 16;
+    return ((size_t)rt_ceil_div(floats, 16) | 1) * 16;
 }
 
 /* So many tiles, or as many more as the kernel's rows take anyway. */
 static int64_t whole_rows(int64_t tiles)
 {
     const int64_t row = rt_kernels()->tile;
-    return ceil_div(tiles, row) * row;
+    return rt_ceil_div(tiles, row) * row;
 }
 
 /* --- preparing --------------------------------------------------------------------------- */
@@ -89,7 +79,7 @@ static int64_t whole_rows(int64_t tiles)
 static double cost_of_tiles(const struct rt_conv *c, int m)
 {
     const double elements = (m + 2) * (m + 2);
-    const double tiles = (double)(ceil_div(c->out[1], m) * ceil_div(c->out[2], m));
+    const double tiles = (double)(rt_ceil_div(c->out[1], m) * rt_ceil_div(c->out[2], m));
     return elements * (tiles * (1 + COST_START / (double)c->channels) + COST_WEIGHTS) +
            tiles * (COST_IN(m) / (double)c->maps + COST_OUT(m) / (double)c->channels);
 }
@@ -117,7 +107,7 @@ bool rt_winograd_can(const struct rt_conv *c, int m)
 
 double rt_winograd_cost(const struct rt_conv *c, int m)
 {
-    const double pairs = (double)c->channels * (double)ceil_div(c->maps, rt_kernels()->block);
+    const double pairs = (double)c->channels * (double)rt_ceil_div(c->maps, rt_kernels()->block);
     return pairs * (m == 0 ? cost_of_direct(c) : cost_of_tiles(c, m));
 }
 
@@ -138,16 +128,16 @@ static void pack_panel(void *ctx, int64_t panel)
 {
     const struct rt_winograd *s = ctx;
     const struct rt_kernels *k = rt_kernels();
-    const int64_t block = k->block, blocks = least(2, s->blocks - 2 * panel);
+    const int64_t block = k->block, blocks = rt_least(2, s->blocks - 2 * panel);
     const int64_t row = s->c.channels * 9;
     float taps[9 * MAX_BLOCK], gain[MAX_BLOCK];
     float room[36 * PACK_CHANNELS * 2 * MAX_BLOCK];
     const size_t step = (size_t)(s->c.channels * 2 * block); /* also where a panel has one block */
     for (int64_t first = 0; first < s->c.channels; first += PACK_CHANNELS) {
-        const int64_t channels = least(PACK_CHANNELS, s->c.channels - first);
+        const int64_t channels = rt_least(PACK_CHANNELS, s->c.channels - first);
         const size_t stretch = (size_t)(channels * blocks * block);
         for (int64_t b = 0; b < blocks; b++) {
-            const int64_t map = (2 * panel + b) * block, maps = least(block, s->c.maps - map);
+            const int64_t map = (2 * panel + b) * block, maps = rt_least(block, s->c.maps - map);
             for (int64_t l = 0; l < block; l++)
                 gain[l] = l < maps ? rt_conv_gain(&s->w, map + l) : 0.0f;
             for (int64_t ch = 0; ch < channels; ch++) {
@@ -175,18 +165,18 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     s->c = *c;
     s->m = m;
     s->elements = (m + 2) * (m + 2);
-    s->rows = ceil_div(c->out[1], m);
-    s->columns = ceil_div(c->out[2], m);
-    s->outer = ceil_div(c->channels, block);
+    s->rows = rt_ceil_div(c->out[1], m);
+    s->columns = rt_ceil_div(c->out[2], m);
+    s->outer = rt_ceil_div(c->channels, block);
     s->last_lanes = c->channels - (s->outer - 1) * block;
-    s->blocks = ceil_div(c->maps, block);
-    s->panels = ceil_div(s->blocks, 2);
+    s->blocks = rt_ceil_div(c->maps, block);
+    s->panels = rt_ceil_div(s->blocks, 2);
     const int64_t samples = rt_dim_at(rt_in(b->g, n, RT_CONV_X)->shape.dim[0], b->max_batch);
     const int64_t row = rt_kernels()->tile, z_tiles = Z_FLOATS / (s->elements * 2 * block);
     s->tiles = most(FEW_TILES, V_FLOATS / (s->elements * s->outer * block));
-    s->tiles = whole_rows(least(s->tiles, samples * s->rows * s->columns));
-    s->tiles = least(s->tiles, z_tiles / row * row);
-    s->group = least(MOST_PANELS, z_tiles / s->tiles);
+    s->tiles = whole_rows(rt_least(s->tiles, samples * s->rows * s->columns));
+    s->tiles = rt_least(s->tiles, z_tiles / row * row);
+    s->group = rt_least(MOST_PANELS, z_tiles / s->tiles);
     /* A line more an element: several workers' room is used as one, whose step is odd too. */
     s->v_floats = (size_t)s->elements * (element_step(s->outer * block * s->tiles) + 16);
     s->z_floats = (size_t)s->elements * (element_step(s->group * 2 * block * s->tiles) + 16);
@@ -231,7 +221,7 @@ static struct run run_at(const struct rt_winograd *s, int64_t first, int64_t end
     struct run r = { .column = first % s->columns };
     r.row = first / s->columns % s->rows;
     r.image = first / s->columns / s->rows;
-    r.tiles = least(end - first, s->columns - r.column);
+    r.tiles = rt_least(end - first, s->columns - r.column);
     return r;
 }
 
@@ -288,8 +278,8 @@ static void transform_back(const struct rt_call *call, const struct rt_winograd 
             t.residual = (const float *)call->in[e->residual].data + at;
         rt_kernels()->winograd_output(&t);
         if (e->rest < call->node->n_steps) {
-            const int64_t width = least(r.tiles * s->m, t.width - t.column);
-            for (int64_t i = t.row; i < least(t.row + s->m, t.height); i++) {
+            const int64_t width = rt_least(r.tiles * s->m, t.width - t.column);
+            for (int64_t i = t.row; i < rt_least(t.row + s->m, t.height); i++) {
                 const int64_t pixel = (i * t.width + t.column) * block;
                 rt_steps_blocked_from(call, e->rest, t.y + pixel, r.image, k, at + pixel, width);
             }
@@ -306,10 +296,10 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
 {
     static const float zeros[MOST_PANELS * 2 * MAX_BLOCK];
     const int64_t block = rt_kernels()->block, tiles = end - first;
-    const int64_t group = least(MOST_PANELS, most(1, s->group * s->tiles / tiles));
+    const int64_t group = rt_least(MOST_PANELS, most(1, s->group * s->tiles / tiles));
     for (int64_t next; panel < last; panel = next) {
-        next = least(last, panel + group);
-        const int64_t blocks = least(2 * next, s->blocks) - 2 * panel;
+        next = rt_least(last, panel + group);
+        const int64_t blocks = rt_least(2 * next, s->blocks) - 2 * panel;
         const size_t z_step = element_step(blocks * block * tiles);
         struct rt_mac m = {
             .bias = zeros,
@@ -349,12 +339,12 @@ static void run_apart(const struct rt_call *call, const struct rt_winograd *s,
 {
     float *room = (float *)call->scratch + (size_t)w->id * (s->v_floats + s->z_floats);
     /* Parts of even size, a number of them that the team can share evenly. */
-    const int64_t rounds = most(1, ceil_div(tiles, s->tiles * w->count));
-    const int64_t each = whole_rows(ceil_div(tiles, rounds * w->count));
+    const int64_t rounds = most(1, rt_ceil_div(tiles, s->tiles * w->count));
+    const int64_t each = whole_rows(rt_ceil_div(tiles, rounds * w->count));
     int64_t begin = 0, end = 0;
     while (rt_worker_claim(w, tiles, each, &begin, &end)) {
         for (int64_t first = begin; first < end; first += each) {
-            const int64_t next = least(end, first + each);
+            const int64_t next = rt_least(end, first + each);
             const struct view v = view_at(s, room, first, next - first);
             for (int64_t o = 0; o < s->outer; o++)
                 transform(call, s, &v, o, first, next);
@@ -373,7 +363,7 @@ static void run_together(const struct rt_call *call, const struct rt_winograd *s
     int64_t i, end;
     rt_worker_share(w, s->outer * tiles, 1, &i, &end);
     for (int64_t next; i < end; i = next) {
-        next = least(end, (i / tiles + 1) * tiles);
+        next = rt_least(end, (i / tiles + 1) * tiles);
         transform(call, s, &v, i / tiles, i % tiles, i % tiles + next - i);
     }
     rt_worker_barrier(w);
@@ -385,7 +375,7 @@ static void run_together(const struct rt_call *call, const struct rt_winograd *s
             next = i + (end - i) / tiles * tiles;
             multiply(call, s, &v, e, 0, tiles, panel, next / tiles, z);
         } else {
-            next = least(least(end, (panel + 1) * tiles), i + room);
+            next = rt_least(rt_least(end, (panel + 1) * tiles), i + room);
             multiply(call, s, &v, e, first, first + next - i, panel, panel + 1, z);
         }
     }

@@ -17,16 +17,6 @@
 #define ASIDE_ROWS 28
 #define MAX_PANEL 32
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static int64_t panel_columns(void)
 {
     return 2 * rt_kernels()->block;
@@ -34,7 +24,7 @@ static int64_t panel_columns(void)
 
 size_t rt_gemm_packed(int64_t k, int64_t n)
 {
-    return (size_t)(ceil_div(n, panel_columns()) * panel_columns() * k);
+    return (size_t)(rt_ceil_div(n, panel_columns()) * panel_columns() * k);
 }
 
 /* k that are transposed at a time. */
@@ -48,7 +38,7 @@ static void pack_turned(float *to, const struct rt_product *p, const float *righ
     const int64_t block = kernels->block;
     float turned[PACK_K * MAX_PANEL / 2];
     for (int64_t k = 0; k < p->k; k += PACK_K) {
-        const int64_t count = least(PACK_K, p->k - k);
+        const int64_t count = rt_least(PACK_K, p->k - k);
         kernels->to_blocked(turned, right + k, (size_t)count, (size_t)p->right_n, (int)columns);
         for (int64_t i = 0; i < count; i++, to += pitch)
             for (int64_t l = 0; l < block; l++)
@@ -62,11 +52,12 @@ void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *righ
 {
     const int64_t block = rt_kernels()->block, first = panel * 2 * block;
     const int64_t columns = p->n - first > block ? 2 * block : block;
-    const int64_t real = least(columns, p->n - first);
+    const int64_t real = rt_least(columns, p->n - first);
     right += first * p->right_n;
     if (p->right_k == 1) {
         for (int64_t c = 0; c < real; c += block)
-            pack_turned(to + c, p, right + c * p->right_n, least(block, real - c), columns, alpha);
+            pack_turned(to + c, p, right + c * p->right_n, rt_least(block, real - c), columns,
+                        alpha);
         return;
     }
     for (int64_t k = 0; k < p->k; k++, to += columns) {
@@ -82,7 +73,7 @@ static void pack_later(void *ctx, int64_t piece)
 {
     const struct rt_gemm *g = ctx;
     const struct rt_product *p = &g->packing;
-    const int64_t panels = ceil_div(p->n, panel_columns());
+    const int64_t panels = rt_ceil_div(p->n, panel_columns());
     const int64_t matrix = piece / panels, panel = piece % panels;
     float *to = g->packed + (size_t)matrix * rt_gemm_packed(p->k, p->n);
     rt_gemm_pack_panel(to + panel * panel_columns() * p->k, p, g->unpacked + matrix * p->k * p->n,
@@ -103,12 +94,12 @@ enum rt_status rt_gemm_keep_right(struct rt_build *b, struct rt_node *n, struct 
     g->right = right->shape;
     n->weight_bytes = floats * sizeof *g->packed;
     n->in[1] = -1;
-    return rt_build_pack(b, pack_later, g, matrices * ceil_div(p->n, panel_columns()), err);
+    return rt_build_pack(b, pack_later, g, matrices * rt_ceil_div(p->n, panel_columns()), err);
 }
 
 float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by)
 {
-    float *room = rt_arena_array(arena, (size_t)(ceil_div(n, panel_columns()) * panel_columns()),
+    float *room = rt_arena_array(arena, (size_t)(rt_ceil_div(n, panel_columns()) * panel_columns()),
                                  sizeof *room);
     for (int64_t i = 0; room != NULL && columns != NULL && i < n; i++)
         room[i] = columns[i] * by;
@@ -170,7 +161,7 @@ static void multiply(struct rt_mac *m, const struct rt_product *p, const struct 
     m->bias = columns;
     const size_t panel_step = m->blocks == 1 ? (size_t)block : (size_t)panel_columns();
     for (int64_t k = 0; k < p->k || k == 0; k += chunk) {
-        const size_t len = (size_t)least(chunk, p->k - k);
+        const size_t len = (size_t)rt_least(chunk, p->k - k);
         m->x = piece->left + k * p->left_k;
         m->w = piece->right + (size_t)k * panel_step;
         if (p->left_k == 1) {
@@ -201,7 +192,7 @@ static void run_aside(const struct rt_call *c, const struct rt_gemm *g, const st
     const int64_t columns = p->n - first > block ? 2 * block : block;
     for (int64_t r = 0; r < piece->rows; r += ASIDE_ROWS) {
         struct piece part = *piece;
-        part.rows = least(ASIDE_ROWS, piece->rows - r);
+        part.rows = rt_least(ASIDE_ROWS, piece->rows - r);
         part.left += r * p->left_m;
         float *out = piece->out + r * p->n + first;
         const size_t real = (size_t)(p->n - first);
@@ -225,7 +216,7 @@ static void run_piece(const struct rt_call *c, const struct rt_gemm *g, const st
                       struct piece piece, rt_start_fn *start)
 {
     const int64_t block = rt_kernels()->block, first = piece.panel * panel_columns();
-    const int64_t columns = least(p->n - first, piece.panels * panel_columns());
+    const int64_t columns = rt_least(p->n - first, piece.panels * panel_columns());
     const struct rt_epilogue e = rt_epilogue_of(c->node);
     if (g->columns == NULL)
         for (int64_t r = 0; r < piece.rows; r++)
@@ -258,7 +249,7 @@ static void run_piece(const struct rt_call *c, const struct rt_gemm *g, const st
 void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struct rt_gemm *g,
                  const struct rt_product *p, rt_start_fn *start)
 {
-    const int64_t panels = ceil_div(p->n, panel_columns()), tile = rt_kernels()->tile;
+    const int64_t panels = rt_ceil_div(p->n, panel_columns()), tile = rt_kernels()->tile;
     const int64_t enough = w->count == 1 ? 1 : 8 * (int64_t)w->count;
     const bool few = p->m <= FEW_ROWS;
     int64_t rows = p->k > 0 ? STRIP_FLOATS / p->k / tile * tile : p->m;
@@ -266,12 +257,12 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
         rows = 4 * tile;
     if (g->packed == NULL && rows < p->m / 4)
         rows = p->m / 4; /* each strip packs the panel again */
-    rows = least(rows, p->m);
-    while (rows > tile && p->batches * panels * ceil_div(p->m, rows) < enough)
-        rows = ceil_div(rows, 2 * tile) * tile;
+    rows = rt_least(rows, p->m);
+    while (rows > tile && p->batches * panels * rt_ceil_div(p->m, rows) < enough)
+        rows = rt_ceil_div(rows, 2 * tile) * tile;
     if (p->m == 0 || p->n == 0)
         return;
-    const int64_t strips = ceil_div(p->m, rows);
+    const int64_t strips = rt_ceil_div(p->m, rows);
     const size_t packed = rt_gemm_packed(p->k, p->n), panel = (size_t)(panel_columns() * p->k);
     float *room = NULL;
     if (g->packed == NULL)
@@ -286,7 +277,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
             strip = in_batch / panels;
             piece.panel = in_batch % panels;
             if (few)
-                piece.panels = least(panels - piece.panel, end - item);
+                piece.panels = rt_least(panels - piece.panel, end - item);
             piece.right = g->packed + (size_t)rt_product_matrix(p, p->right_batch, batch) * packed +
                           (size_t)piece.panel * panel;
         } else {
@@ -300,7 +291,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
                 held = batch * panels + piece.panel;
             }
         }
-        piece.rows = least(rows, p->m - strip * rows);
+        piece.rows = rt_least(rows, p->m - strip * rows);
         piece.row = batch * p->m + strip * rows;
         piece.left = (const float *)c->in[0].data +
                      rt_product_matrix(p, p->left_batch, batch) * p->m * p->k +

@@ -91,11 +91,6 @@ static void copy_tile(void *out, const void *in, int64_t stride, int64_t n, int6
     }
 }
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Elements begin..end-1 of the view to the same places of out. */
 static void copy_range(const struct rt_walk *v, const char *in, char *out, int64_t begin,
                        int64_t end)
@@ -110,9 +105,10 @@ static void copy_range(const struct rt_walk *v, const char *in, char *out, int64
     bool by_tiles = last > 0 && v->stride[last - 1] == 1 && v->stride[last] != 1;
     int64_t n = v->dim[last];
     for (int64_t at = begin; at < end;) {
-        int64_t rows = by_tiles && index[last] == 0
-                           ? least(TILE, least(v->dim[last - 1] - index[last - 1], (end - at) / n))
-                           : 0;
+        int64_t rows =
+            by_tiles && index[last] == 0
+                ? rt_least(TILE, rt_least(v->dim[last - 1] - index[last - 1], (end - at) / n))
+                : 0;
         if (rows > 1) {
             copy_tile(out + (size_t)at * v->size, in + from * (int64_t)v->size, v->stride[last], n,
                       rows, v->size);
@@ -120,7 +116,7 @@ static void copy_range(const struct rt_walk *v, const char *in, char *out, int64
             index[last - 1] += rows - 1;
             from += rows - 1;
         } else {
-            int64_t run = least(n - index[last], end - at);
+            int64_t run = rt_least(n - index[last], end - at);
             rt_copy_strided(out + (size_t)at * v->size, in + from * (int64_t)v->size,
                             v->stride[last], run, v->size);
             at += run;

@@ -130,6 +130,17 @@ struct rt_op {
     const struct rt_op *blocked;
 };
 
+/* For counts: not negative, and b not 0. */
+static inline int64_t rt_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int64_t rt_least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Sets the node's scratch to so many bytes for each worker, which starts at worker's id times that.
  */
 static inline void rt_set_scratch(const struct rt_build *b, struct rt_node *n, size_t each)

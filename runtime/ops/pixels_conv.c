@@ -39,16 +39,6 @@ struct state {
     size_t copy_bytes, wide_bytes, sum_bytes; /* of a worker's scratch */
 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* --- preparing ------------------------------------------------------------------------------ */
 
 static int64_t padded_width(const struct rt_conv *c)
@@ -120,7 +110,7 @@ static void pack_panel(void *ctx, int64_t i)
     const struct state *s = ctx;
     const struct rt_pixel_conv *p = &s->spec;
     const int64_t panel = rt_integer_panel(s->k), first = i % s->panels * panel;
-    const int64_t maps = least(panel, p->c.group_maps - first);
+    const int64_t maps = rt_least(panel, p->c.group_maps - first);
     const int64_t sums =
         maps <= RT_PIXEL_CHANNELS && s->k->lanes >= RT_PIXEL_CHANNELS ? s->k->lanes : panel;
     for (int64_t m = 0; m < maps; m++) {
@@ -156,14 +146,14 @@ static void choose_strips(struct state *s, int64_t samples)
     if (s->flat) {
         const int64_t tile = s->k->tile, all = samples * c->out[1] * c->out[2];
         const int64_t tiles = STRIP_BYTES / (s->tap_bytes * tile);
-        s->strip_rows = least((tiles < 4 ? 4 : tiles) * tile, all);
+        s->strip_rows = rt_least((tiles < 4 ? 4 : tiles) * tile, all);
         return;
     }
     s->strip_rows = c->out[1];
     while (s->strip_rows > 1 && strip_bytes(s, s->strip_rows) > STRIP_BYTES)
-        s->strip_rows = ceil_div(s->strip_rows, 2);
+        s->strip_rows = rt_ceil_div(s->strip_rows, 2);
     if (s->strip_rows == c->out[1])
-        s->strip_images = least(samples, STRIP_BYTES / strip_bytes(s, s->strip_rows));
+        s->strip_images = rt_least(samples, STRIP_BYTES / strip_bytes(s, s->strip_rows));
     if (s->strip_images < 1)
         s->strip_images = 1;
 }
@@ -212,7 +202,7 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     const struct rt_value *x = rt_in(b->g, n, X);
     const size_t element = s->k->wide ? sizeof(int16_t) : 1;
     s->tap_bytes = c->groups == 1 ? s->x_pixel : c->group_channels;
-    s->panels = ceil_div(c->group_maps, rt_integer_panel(s->k));
+    s->panels = rt_ceil_div(c->group_maps, rt_integer_panel(s->k));
     const int64_t step_bytes = rt_conv_taps(c) * s->tap_bytes;
     s->sums = !s->k->wide && !weights_have_room(s);
     s->planes = 1;
@@ -410,7 +400,7 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
         m.factor = s->factor + first;
         m.shift = s->spec.shift != NULL ? s->shift + first : NULL;
         m.x_zero = s->uneven[i] ? s->x_zero + first : NULL;
-        m.maps = (size_t)least(panel_maps, c->group_maps - panel * panel_maps);
+        m.maps = (size_t)rt_least(panel_maps, c->group_maps - panel * panel_maps);
         for (int64_t image = 0; image < t->images; image++) {
             int64_t pixel = t->row;
             if (!s->flat)
@@ -436,19 +426,19 @@ static struct cut cut_strips(const struct state *s, int64_t images, int team)
     const struct rt_conv *c = &s->spec.c;
     const int64_t enough = team == 1 ? 1 : 8 * (int64_t)team;
     const int64_t each = c->groups * s->panels, least_rows = s->flat ? s->k->tile : 1;
-    struct cut cut = { images, c->out[1], least(s->strip_images, images), s->strip_rows };
+    struct cut cut = { images, c->out[1], rt_least(s->strip_images, images), s->strip_rows };
     if (s->flat) {
         cut.all_rows = images * c->out[1] * c->out[2];
         cut.all_images = cut.images = 1;
     }
-    while (cut.images > 1 && ceil_div(cut.all_images, cut.images) * each < enough)
-        cut.images = ceil_div(cut.images, 2);
+    while (cut.images > 1 && rt_ceil_div(cut.all_images, cut.images) * each < enough)
+        cut.images = rt_ceil_div(cut.images, 2);
     while (cut.rows > least_rows &&
-           cut.all_images * ceil_div(cut.all_rows, cut.rows) * each < enough)
-        cut.rows = ceil_div(cut.rows, 2);
+           cut.all_images * rt_ceil_div(cut.all_rows, cut.rows) * each < enough)
+        cut.rows = rt_ceil_div(cut.rows, 2);
     if (s->flat) /* whole tiles */
-        cut.rows = ceil_div(cut.rows, least_rows) * least_rows;
-    cut.rows = least(cut.rows, s->strip_rows);
+        cut.rows = rt_ceil_div(cut.rows, least_rows) * least_rows;
+    cut.rows = rt_least(cut.rows, s->strip_rows);
     return cut;
 }
 
@@ -461,12 +451,12 @@ static void run(const struct rt_call *call, const struct rt_worker *w)
     }
     const int64_t images = call->in[X].shape.dim[0];
     const struct cut cut = cut_strips(s, images, w->count);
-    const int64_t strips = ceil_div(cut.all_rows, cut.rows > 0 ? cut.rows : 1);
+    const int64_t strips = rt_ceil_div(cut.all_rows, cut.rows > 0 ? cut.rows : 1);
     const int64_t units =
-        ceil_div(cut.all_images, cut.images > 0 ? cut.images : 1) * strips * s->spec.c.groups;
+        rt_ceil_div(cut.all_images, cut.images > 0 ? cut.images : 1) * strips * s->spec.c.groups;
     /* All panels of a strip at once where there are strips enough: it is copied for each claim. */
     const int64_t wanted = 4 * (int64_t)w->count;
-    const int64_t grain = units >= wanted ? s->panels : ceil_div(s->panels * units, wanted);
+    const int64_t grain = units >= wanted ? s->panels : rt_ceil_div(s->panels * units, wanted);
     uint8_t *room =
         (uint8_t *)call->scratch + (size_t)w->id * (s->copy_bytes + s->wide_bytes + s->sum_bytes);
     int64_t item = 0, end = 0;
@@ -474,12 +464,12 @@ static void run(const struct rt_call *call, const struct rt_worker *w)
         while (item < end) {
             const int64_t unit = item / s->panels;
             struct strip t = { .first_panel = item % s->panels };
-            t.last_panel = least(s->panels, t.first_panel + end - item);
+            t.last_panel = rt_least(s->panels, t.first_panel + end - item);
             t.row = unit % strips * cut.rows;
-            t.rows = least(cut.rows, cut.all_rows - t.row);
+            t.rows = rt_least(cut.rows, cut.all_rows - t.row);
             t.group = unit / strips % s->spec.c.groups;
             t.image = unit / strips / s->spec.c.groups * cut.images;
-            t.images = least(cut.images, cut.all_images - t.image);
+            t.images = rt_least(cut.images, cut.all_images - t.image);
             run_strip(call, s, &t, room);
             item += t.last_panel - t.first_panel;
         }

@@ -25,16 +25,6 @@ struct rt_pixel_depthwise {
 
 enum { X, RESIDUAL = 2 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int weight_at(const struct rt_pixel_depthwise *d, int64_t channel, int64_t tap)
 {
     const uint8_t w = d->unpacked[channel * rt_conv_taps(&d->spec.c) + tap];
@@ -47,7 +37,7 @@ static void pack_tap(const struct rt_pixel_depthwise *d, int64_t channel, int64_
     const struct rt_conv *c = &d->spec.c;
     const int64_t chunk = d->k->chunk, i = tap / c->kernel[2], j = tap % c->kernel[2];
     const int lane = rt_integer_lane(d->k, (int)(at % chunk));
-    const int64_t row = i % RT_QROWS, row_groups = ceil_div(c->kernel[1], RT_QROWS);
+    const int64_t row = i % RT_QROWS, row_groups = rt_ceil_div(c->kernel[1], RT_QROWS);
     char *to = d->w + (size_t)(at / chunk) * d->chunk_bytes;
     const int64_t column = (i / RT_QROWS * c->kernel[2] + j) * RT_QROWS * chunk;
     const int v = weight_at(d, channel, tap);
@@ -129,9 +119,9 @@ enum rt_status rt_pixel_depthwise_prepare(struct rt_build *b, struct rt_node *n,
                 padded_width(c) > c->in[2];
     d->planes = d->k->wide || fits_a_byte(d) ? 1 : 2;
     d->rows = c->out[1];
-    const int64_t channels = least(d->bytes, STRIP_CHANNELS);
+    const int64_t channels = rt_least(d->bytes, STRIP_CHANNELS);
     while (d->rows > 1 && padded_rows(c, d->rows) * padded_width(c) * channels > STRIP_BYTES)
-        d->rows = ceil_div(d->rows, 2);
+        d->rows = rt_ceil_div(d->rows, 2);
     if (d->padded)
         d->copy_bytes = rt_align_up((size_t)(padded_rows(c, d->rows) * padded_width(c) * channels));
     rt_set_scratch(b, n, d->copy_bytes);
@@ -139,9 +129,9 @@ enum rt_status rt_pixel_depthwise_prepare(struct rt_build *b, struct rt_node *n,
     /* A chunk's weights fit every row of so few channels. */
     d->repeat =
         c->stride[2] == 1 && d->k->chunk % d->bytes == 0 && d->bytes < d->k->chunk ? c->out[2] : 1;
-    const size_t lanes = (size_t)(ceil_div(d->bytes * d->repeat, d->k->chunk) * d->k->chunk);
+    const size_t lanes = (size_t)(rt_ceil_div(d->bytes * d->repeat, d->k->chunk) * d->k->chunk);
     const size_t chunks = d->repeat > 1 ? 1 : lanes / (size_t)d->k->chunk;
-    d->chunk_bytes = (size_t)(d->planes * ceil_div(c->kernel[1], RT_QROWS) * c->kernel[2] *
+    d->chunk_bytes = (size_t)(d->planes * rt_ceil_div(c->kernel[1], RT_QROWS) * c->kernel[2] *
                               RT_QROWS * d->k->chunk) *
                      (d->k->wide ? sizeof(int16_t) : 1);
     d->w = rt_arena_array(b->arena, chunks, d->chunk_bytes);
@@ -162,7 +152,7 @@ static void run_strip(const struct rt_call *call, const struct rt_pixel_depthwis
                       int64_t row, int64_t rows, int64_t at, uint8_t *room)
 {
     const struct rt_conv *c = &d->spec.c;
-    const int64_t channels = least(d->bytes - at, STRIP_CHANNELS);
+    const int64_t channels = rt_least(d->bytes - at, STRIP_CHANNELS);
     const size_t chunk = (size_t)(at / d->k->chunk);
     struct rt_pixel_window w = {
         .image = (const uint8_t *)call->in[X].data + image * c->in[1] * c->in[2] * d->bytes,
@@ -218,18 +208,18 @@ void rt_pixel_depthwise_run(const struct rt_call *call, const struct rt_pixel_de
 {
     const struct rt_conv *c = &d->spec.c;
     const int64_t images = call->in[X].shape.dim[0];
-    const int64_t parts = ceil_div(d->bytes, STRIP_CHANNELS);
+    const int64_t parts = rt_ceil_div(d->bytes, STRIP_CHANNELS);
     const int64_t enough = w->count == 1 ? 1 : 4 * (int64_t)w->count;
     int64_t rows = d->rows;
-    while (rows > 1 && images * parts * ceil_div(c->out[1], rows) < enough)
-        rows = ceil_div(rows, 2);
-    const int64_t strips = ceil_div(c->out[1], rows);
+    while (rows > 1 && images * parts * rt_ceil_div(c->out[1], rows) < enough)
+        rows = rt_ceil_div(rows, 2);
+    const int64_t strips = rt_ceil_div(c->out[1], rows);
     uint8_t *room = (uint8_t *)call->scratch + (size_t)w->id * d->copy_bytes;
     int64_t item = 0, end = 0;
     while (rt_worker_claim(w, images * strips * parts, 1, &item, &end)) {
         for (; item < end; item++) {
             const int64_t row = item / parts % strips * rows;
-            run_strip(call, d, item / parts / strips, row, least(rows, c->out[1] - row),
+            run_strip(call, d, item / parts / strips, row, rt_least(rows, c->out[1] - row),
                       item % parts * STRIP_CHANNELS, room);
         }
     }
