@@ -24,7 +24,7 @@ enum rt_batchnorm_mode {
 struct rt_options {
     int max_batch;        /* samples a run may hold; 0: 8. Models without a batch axis ignore it */
     size_t memory_limit;  /* bytes of weights, constants and activations; 0: 4 GiB */
-    bool exact;           /* no algorithm that reorders sums */
+    bool exact;           /* as little rounding as floats allow: no transforms, short sums */
     bool any_shape;       /* take the inputs' declared sizes for hints: whatever is fed is run node by
                              node, slowly */
     bool allow_batch_statistics; /* accept BatchNormalization with training_mode = 1 */

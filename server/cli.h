@@ -46,7 +46,7 @@ extern const struct sv_command sv_predict_command, sv_run_command, sv_test_comma
 #define SV_CLI_EXACT(at)                                                                           \
     {                                                                                              \
         .name = "exact", .type = SV_OPTION_FLAG, .offset = (at),                                   \
-        .help = "use no algorithm that reorders sums"                                              \
+        .help = "use no algorithm that trades accuracy for speed"                                  \
     }
 
 /* Parses a command line and answers --help. False: the command is over, with *status. */

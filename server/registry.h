@@ -63,7 +63,7 @@ struct sv_registry_options {
     size_t extra_weights;    /* likewise */
     struct sv_cores *cores;  /* the budget, shared by all models; must outlive every model */
     size_t max_pixels;       /* of a picture, goes into every model's preprocess; 0: the default */
-    bool exact;              /* no algorithm that reorders sums, and every JPEG decoded whole */
+    bool exact;              /* no algorithm that trades accuracy for speed, and every JPEG decoded whole */
     bool warm_up;            /* run a model on zeros, before it is served, that asks for it */
     struct sv_progress *loading; /* drawn while a model is loaded; NULL: nothing */
 };

@@ -200,7 +200,7 @@ static const struct sv_option options[] = {
     { .name = "exact",
       .type = SV_OPTION_FLAG,
       AT(exact),
-      .help = "use no algorithm that reorders sums" },
+      .help = "use no algorithm that trades accuracy for speed" },
     { .name = "access-log",
       .type = SV_OPTION_STRING,
       AT(access_log),

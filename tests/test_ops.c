@@ -106,7 +106,7 @@ static float *run(struct rt_graph *g, int y, bool blocked, int64_t first, int64_
     struct rt_node node = *node_of(g, y);
     struct rt_arena *arena = rt_arena_create(0);
     struct rt_build build = {
-        .g = g, .arena = arena, .max_batch = (int)n, .threads = threads, .exact = true
+        .g = g, .arena = arena, .max_batch = (int)n, .threads = threads
     };
     struct rt_error err = { .text = "" };
     const struct rt_op *op = node.op;

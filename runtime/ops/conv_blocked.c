@@ -5,7 +5,7 @@
  * or two at a time as the kernel likes; their weights are cut into chunks of input channels that
  * stay in the first cache while the strip passes by. Padding is made by copying the strip once, for
  * all panels. The order in which an element's products are added is that of rt_mac, whatever the
- * cut. */
+ * cut; where the build is exact chunks are short and their sums are added to each other. */
 #include "runtime/ops/conv_depthwise.h"
 #include "runtime/ops/conv_grouped.h"
 #include "runtime/ops/conv_pieces.h"
@@ -18,6 +18,9 @@
 /* Floats of input that a strip may have, and of weights that a chunk may. */
 #define STRIP_FLOATS (64 * 1024)
 #define CHUNK_FLOATS (5 * 1024)
+/* Channels of a chunk where the build is exact: the sums of chunks are added to each other, so that
+ * fewer terms follow each other and less is lost to rounding. */
+#define EXACT_CHANNELS 16
 /* Rows of pixels that pointwise convolutions are cut into, a multiple of every level's tile. */
 #define FLAT_PIXELS 84
 /* Inputs with so few channels would be mostly padding as blocks: they are read plain. */
@@ -39,6 +42,7 @@ struct state {
     int64_t panels;      /* a group */
     size_t panel_floats; /* weights of a panel of two blocks */
     int64_t chunk;       /* of outer */
+    const float *zeros;  /* where the sums of chunks past the first start; NULL: at the one before */
     bool flat;           /* pointwise: rows are stretches of FLAT_PIXELS pixels */
     bool thinned;        /* pointwise with a stride: strips are copied without what it skips */
     bool padded;         /* strips are copied with padding around them */
@@ -218,6 +222,13 @@ static enum rt_status prepare_dense(struct rt_build *b, struct rt_node *n, struc
     const int64_t chunk = CHUNK_FLOATS / (step * panels_at_once(s, 0));
     s->chunk = chunk < 1 ? 1 : rt_least(s->outer, chunk);
     s->chunk = rt_ceil_div(s->outer, rt_ceil_div(s->outer, s->chunk));
+    if (b->exact) {
+        const size_t floats = (size_t)(2 * panels_at_once(s, 0) * block);
+        s->zeros = rt_arena_array(b->arena, floats, sizeof *s->zeros);
+        if (s->zeros == NULL)
+            return rt_fail_nomem(err, floats * sizeof *s->zeros);
+        s->chunk = rt_least(s->chunk, plain ? 1 : rt_ceil_div(EXACT_CHANNELS, block));
+    }
     s->flat = rt_conv_taps(c) == 1 && c->stride[1] == 1 && c->stride[2] == 1 &&
               c->out[1] == c->in[1] && c->out[2] == c->in[2];
     s->thinned = rt_conv_taps(c) == 1 && !s->flat && !plain && c->pad[1] == 0 && c->pad[2] == 0 &&
@@ -418,9 +429,18 @@ static struct rt_mac start_mac(const struct state *s, const struct view *v,
     };
     const int64_t step = rt_least(2, (int64_t)m.blocks) * block;
     m.w = s->w + at + (size_t)outer * m.kh * m.kw * m.lanes * (size_t)step;
-    if (outer == 0)
-        m.bias = s->bias + (strip->group * s->blocks + 2 * panel) * block;
+    m.bias = outer > 0 ? s->zeros : s->bias + (strip->group * s->blocks + 2 * panel) * block;
     return m;
+}
+
+/* What is added to the sums of the chunk at outer when they are complete: the residual to the last,
+ * or to the first where the others start anew and are added to y, the sums before them. */
+static const float *addend(const struct state *s, int64_t outer, const float *residual,
+                           const float *y)
+{
+    if (s->zeros != NULL)
+        return outer == 0 ? residual : y;
+    return outer + s->chunk >= s->outer ? residual : NULL;
 }
 
 /* Lets the kernel fetch what follows in passes calls of m: the next chunk, or the first one of what
@@ -474,7 +494,7 @@ static void run_strip(const struct rt_call *call, const struct state *s, const s
                 m.x = v->x + (size_t)image * v->image + (size_t)outer * v->outer +
                       (size_t)(row * c->stride[1]) * v->row;
                 m.y = y + at;
-                m.residual = last && residual != NULL ? residual + at : NULL;
+                m.residual = addend(s, outer, residual != NULL ? residual + at : NULL, m.y);
                 rt_kernels()->mac(&m);
                 m.ahead += m.ahead_len;
                 for (size_t k = 0; last && e->rest < call->node->n_steps && k < m.blocks; k++)
@@ -519,6 +539,7 @@ static void make_panels(const struct rt_call *call, int64_t image, int64_t panel
             m.pixels = (size_t)rt_least(stretch, pixels - p);
             m.x = v.x + (size_t)outer * v.outer + (pixel + p) * s->width;
             m.y = y + p * block;
+            m.residual = addend(s, outer, NULL, m.y);
             rt_kernels()->mac(&m);
             m.ahead += m.ahead_len;
             for (int64_t k = 0; last && apart && k < (int64_t)m.blocks; k++)
