@@ -97,30 +97,34 @@ static enum rt_status inflate_block(const void *from, size_t from_len, size_t ma
     return s;
 }
 
-bool sv_request_inflate(struct sv_request *req, size_t max_body)
+bool sv_request_coding(struct sv_request *req, bool *compressed)
 {
     const char *coding = sv_request_header(req, "Content-Encoding");
+    *compressed = false;
     if (coding == NULL || *coding == '\0' || strcasecmp(coding, "identity") == 0)
         return true;
-    if (strcasecmp(coding, "gzip") != 0 && strcasecmp(coding, "deflate") != 0 &&
-        strcasecmp(coding, "x-gzip") != 0) {
-        sv_response_header(&req->response, "Accept-Encoding", "gzip, deflate");
-        sv_reply_status(&req->response, 415,
-                        "Unsupported compression type '%.64s': a body may come as gzip or deflate",
-                        coding);
-        return false;
-    }
+    *compressed = true;
+    if (strcasecmp(coding, "gzip") == 0 || strcasecmp(coding, "deflate") == 0 ||
+        strcasecmp(coding, "x-gzip") == 0)
+        return true;
+    sv_response_header(&req->response, "Accept-Encoding", "gzip, deflate");
+    sv_reply_status(&req->response, 415,
+                    "Unsupported compression type '%.64s': a body may come as gzip or deflate",
+                    coding);
+    return false;
+}
+
+enum rt_status sv_request_inflate(struct sv_request *req, size_t max_body, struct rt_error *err)
+{
     char *body;
     size_t len = 0;
-    struct rt_error err;
-    if (inflate_block(req->body, req->body_len, max_body, &body, &len, &err) != RT_OK) {
-        sv_reply_error(&req->response, &err);
-        return false;
-    }
+    enum rt_status s = inflate_block(req->body, req->body_len, max_body, &body, &len, err);
+    if (s != RT_OK)
+        return s;
     req->inflated = body;
     req->body = body;
     req->body_len = len;
-    return true;
+    return RT_OK;
 }
 
 /* The q of one item, whose parameters lie in p[0..len): 0 to 1000, 1000 without one, -1 when it

@@ -5,11 +5,15 @@
 
 #include "server/request.h"
 
+/* Whether the body came as gzip or deflate. False: as something else, and the response is filled
+ * (415). */
+bool sv_request_coding(struct sv_request *req, bool *compressed);
+
 /* Puts the inflated body in the place of one that came as gzip or deflate (either container under
- * either name), so that handlers see no difference. At most max_body bytes come of it, and no more
- * memory than that is ever taken. False: the response is filled with what is wrong (400, 413, 415
- * or 503). */
-bool sv_request_inflate(struct sv_request *req, size_t max_body);
+ * either name), so that handlers see no difference. No more memory than max_body bytes is ever
+ * taken: RT_E_LIMIT when more would come of it. RT_E_INVALID, RT_E_NOMEM; the body is then what it
+ * was. On any thread that has the request to itself. */
+enum rt_status sv_request_inflate(struct sv_request *req, size_t max_body, struct rt_error *err);
 
 /* Compresses the body of an answer where the client says that it takes that and it is worth the
  * time: from 1 KB of text on; the bytes of tensors hardly shrink. Without memory it stays as it is.

@@ -32,7 +32,8 @@ struct sv_http {
     _Atomic uint64_t stir; /* sv_now_ns() when, while closing, a client last did anything */
     atomic_bool stopping;  /* nothing is dispatched any more */
     atomic_int in_flight;  /* exchanges that were dispatched */
-    atomic_int inside;     /* threads where stopping must not overtake them */
+    atomic_int at_work;    /* likewise, and have not been answered */
+    atomic_int waking;     /* threads inside woken() */
     atomic_size_t held;    /* bytes of bodies */
 };
 
@@ -74,6 +75,7 @@ struct exchange {
     size_t dropped;
     size_t n_pieces; /* that the body came in */
     bool dispatched;
+    bool at_work;
     bool refused; /* answered before its body was read */
     struct sv_watched watched;
     atomic_int phase;
@@ -114,15 +116,15 @@ static const char *find_query(const struct sv_request *req, const char *name, in
     return q.value;
 }
 
-/* x may be gone once the connection is resumed; http stays while a thread is counted inside. */
+/* x may be gone once the connection is resumed; http stays while a thread is counted here. */
 static void woken(struct sv_request *req)
 {
     struct exchange *x = exchange_of(req);
     struct sv_http *h = x->http;
-    atomic_fetch_add(&h->inside, 1);
+    atomic_fetch_add(&h->waking, 1);
     if (atomic_exchange(&x->phase, WOKEN) == ASLEEP)
         MHD_resume_connection(x->connection);
-    atomic_fetch_sub(&h->inside, 1);
+    atomic_fetch_sub(&h->waking, 1);
 }
 
 static void client_gone(struct sv_watched *w)
@@ -188,6 +190,14 @@ static int socket_of(struct MHD_Connection *c)
     return info != NULL ? info->connect_fd : -1;
 }
 
+/* It holds up a stop no longer. */
+static void leave_work(struct exchange *x)
+{
+    if (x->at_work)
+        atomic_fetch_sub(&x->http->at_work, 1);
+    x->at_work = false;
+}
+
 /* Hands the response over to libmicrohttpd. */
 static enum MHD_Result answer(struct exchange *x)
 {
@@ -215,50 +225,51 @@ static enum MHD_Result answer(struct exchange *x)
     return queued;
 }
 
-static enum MHD_Result finish(struct exchange *x)
+/* Lets the connection rest until the request is woken, which it may have been by now. */
+static void rest(struct exchange *x)
 {
-    x->req.work->finish(x->req.state, &x->req);
-    return answer(x);
+    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = client_gone };
+    sv_watch_add(x->http->watch, &x->watched);
+    MHD_suspend_connection(x->connection);
+    int awake = AWAKE;
+    if (!atomic_compare_exchange_strong(&x->phase, &awake, ASLEEP))
+        MHD_resume_connection(x->connection);
 }
 
-/* The request is complete: lets it be answered, now or later. */
+/* The handler, or finish, is through: the request sleeps, and goes on when it is woken, or it has
+ * its answer. */
+static enum MHD_Result go_on(struct exchange *x)
+{
+    while (x->req.asleep) {
+        if (atomic_load(&x->phase) != WOKEN) {
+            rest(x);
+            return MHD_YES;
+        }
+        atomic_store(&x->phase, AWAKE);
+        sv_request_finish(&x->req);
+    }
+    enum MHD_Result r = answer(x);
+    leave_work(x);
+    return r;
+}
+
+/* The request is complete: lets it be answered, now or later. Nothing is dispatched while stopping,
+ * as a suspended connection cannot be closed. */
 static enum MHD_Result dispatch(struct exchange *x)
 {
     struct sv_http *h = x->http;
+    x->dispatched = x->at_work = true;
+    atomic_fetch_add(&h->in_flight, 1);
+    atomic_fetch_add(&h->at_work, 1);
     allow(x->connection, 0);
     if (x->body != NULL)
         x->body[x->req.body_len] = '\0';
     x->req.body = x->body != NULL ? x->body : "";
-    h->options.handle(h->options.context, &x->req);
-    if (x->req.work == NULL)
-        return answer(x);
-    if (atomic_load(&x->phase) == WOKEN)
-        return finish(x);
-    x->watched = (struct sv_watched){ .fd = socket_of(x->connection), .gone = client_gone };
-    sv_watch_add(h->watch, &x->watched);
-    MHD_suspend_connection(x->connection);
-    int awake = AWAKE;
-    if (!atomic_compare_exchange_strong(&x->phase, &awake, ASLEEP))
-        MHD_resume_connection(x->connection); /* woken in between */
-    return MHD_YES;
-}
-
-/* Nothing is dispatched while stopping, as a suspended connection cannot be closed. */
-static enum MHD_Result dispatch_unless_stopping(struct exchange *x)
-{
-    struct sv_http *h = x->http;
-    x->dispatched = true;
-    atomic_fetch_add(&h->in_flight, 1);
-    atomic_fetch_add(&h->inside, 1);
-    enum MHD_Result r;
-    if (atomic_load(&h->stopping)) {
+    if (atomic_load(&h->stopping))
         sv_reply_status(&x->req.response, 503, "Server not ready: it is stopping");
-        r = answer(x);
-    } else {
-        r = dispatch(x);
-    }
-    atomic_fetch_sub(&h->inside, 1);
-    return r;
+    else
+        h->options.handle(h->options.context, &x->req);
+    return go_on(x);
 }
 
 static void reply_too_large(struct exchange *x)
@@ -471,9 +482,9 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
         return go_on ? MHD_YES : MHD_NO;
     }
     if (!x->dispatched)
-        return x->unwanted ? answer(x) : dispatch_unless_stopping(x);
+        return x->unwanted ? answer(x) : dispatch(x);
     sv_watch_remove(x->http->watch, &x->watched);
-    return finish(x);
+    return go_on(x);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
@@ -485,6 +496,7 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
         return;
     *con_cls = NULL;
     sv_watch_remove(h->watch, &x->watched);
+    leave_work(x);
     allow_rest(h, c);
     stir(h);
     /* What is written to a peer that has closed seems to be sent, until it says that it is not. */
@@ -687,12 +699,6 @@ static void nap(void)
     nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
-static void wait_outside(struct sv_http *h)
-{
-    while (atomic_load(&h->inside) > 0)
-        nap();
-}
-
 static bool is_calm(const struct sv_http *h)
 {
     if (sv_http_in_flight(h) > 0)
@@ -714,9 +720,8 @@ void sv_http_stop(struct sv_http *h)
         return;
     sv_http_quiesce(h);
     atomic_store(&h->stopping, true);
-    wait_outside(h);
-    sv_watch_wait(h->watch);
-    wait_outside(h);
+    while (atomic_load(&h->at_work) > 0 || atomic_load(&h->waking) > 0)
+        nap();
     MHD_stop_daemon(h->daemon);
     if (h->quiet >= 0)
         close(h->quiet);

@@ -89,7 +89,7 @@ enum rt_status sv_pool_submit(struct sv_pool *p, struct sv_task *task, struct rt
     if (p->stopping) {
         s = rt_fail(err, RT_E_BUSY, "Server is stopping");
     } else if (p->waiting >= p->max_waiting) {
-        s = rt_fail(err, RT_E_BUSY, "Exceeds maximum queue size of images to decode");
+        s = rt_fail(err, RT_E_BUSY, "Exceeds maximum queue size of bodies to decode");
     } else {
         task->next = NULL;
         *(p->tail != NULL ? &p->tail->next : &p->head) = task;

@@ -214,11 +214,18 @@ void sv_request_sleep(struct sv_request *req, const struct sv_work *work, void *
 {
     req->work = work;
     req->state = state;
+    req->asleep = true;
 }
 
 void sv_request_wake(struct sv_request *req)
 {
     req->woken(req);
+}
+
+void sv_request_finish(struct sv_request *req)
+{
+    req->asleep = false;
+    req->work->finish(req->state, req);
 }
 
 void sv_request_reset(struct sv_request *req)

@@ -53,7 +53,9 @@ int sv_http_status(enum rt_status status);
 
 /* What a handler leaves behind when the answer has to wait. state is the handler's own. */
 struct sv_work {
-    /* Fills the response. Once, after sv_request_wake(), on a thread that serves sockets. */
+    /* Fills the response, or puts the request to sleep again: with other work, of which a new state
+     * is then the one to be released, and its own is gone. Once, after sv_request_wake(), on a
+     * thread that serves sockets. */
     void (*finish)(void *state, struct sv_request *req);
     /* The client went away: what still waits need not be done, but sv_request_wake() must be
      * called all the same. On any thread, at any time before release, at most once; NULL: does
@@ -97,6 +99,7 @@ struct sv_request {
     bool sent;                  /* the whole answer was */
     const struct sv_work *work; /* NULL: the handler has filled the response */
     void *state;
+    bool asleep; /* between sv_request_sleep() and sv_request_finish() */
 };
 
 const char *sv_request_header(const struct sv_request *req, const char *name);
@@ -115,6 +118,10 @@ int sv_request_status(const struct sv_request *req);
 void sv_request_sleep(struct sv_request *req, const struct sv_work *work, void *state);
 /* Ends the sleep. Once; the caller must not touch req or state after it. */
 void sv_request_wake(struct sv_request *req);
+
+/* For whoever made the request, once it has been woken: finishes its work. It may be asleep
+ * after it. */
+void sv_request_finish(struct sv_request *req);
 
 /* For whoever made the request: frees what the handler left in it, not the request itself. */
 void sv_request_reset(struct sv_request *req);

@@ -2,7 +2,6 @@
 #include "server/routes.h"
 
 #include "server/clock.h"
-#include "server/compress.h"
 #include "server/keys.h"
 #include "server/numbers.h"
 #include "server/percent.h"
@@ -245,6 +244,18 @@ bool sv_route_admits(struct sv_app *app, struct sv_request *req)
            sv_admits_job(app, req, &target);
 }
 
+/* Work that was taken on before the server began to stop is done. */
+static void run_route(struct sv_app *app, struct sv_request *req, const struct route *r,
+                      const struct sv_target *target)
+{
+    if (!may_use(app, req, r->access) || (queues(r) && !sv_accepts_work(app, &req->response)))
+        return;
+    if (strcmp(r->method, "GET") == 0)
+        r->handler(app, req, target);
+    else
+        sv_with_body(app, req, target, r->handler);
+}
+
 void sv_route(struct sv_app *app, struct sv_request *req)
 {
     struct sv_target target;
@@ -256,9 +267,7 @@ void sv_route(struct sv_app *app, struct sv_request *req)
     }
     const struct route *r = find_route(req, &target, allow);
     if (r != NULL) {
-        if (may_use(app, req, r->access) &&
-            (strcmp(r->method, "GET") == 0 || sv_request_inflate(req, app->limits.max_body)))
-            r->handler(app, req, &target);
+        run_route(app, req, r, &target);
         return;
     }
     if (allow[0] != '\0') {

@@ -38,6 +38,11 @@ bool sv_admits_job(struct sv_app *app, struct sv_request *req, const struct sv_t
 /* Whether new work is taken; when not, the refusal is written to res. */
 bool sv_accepts_work(struct sv_app *app, struct sv_response *res);
 
+/* Calls the handler once the body is as it was before it was compressed, if it was: at once, or on
+ * a later turn of the same thread, the request having slept meanwhile. Or fills the response. */
+void sv_with_body(struct sv_app *app, struct sv_request *req, const struct sv_target *target,
+                  sv_handler *handler);
+
 /* routes_v2.c: what there is, and how it is. */
 sv_handler sv_get_hint, sv_get_live, sv_get_ready, sv_get_server, sv_get_models, sv_get_model,
     sv_get_model_ready, sv_get_model_stats, sv_get_all_stats, sv_get_model_config;
@@ -48,7 +53,7 @@ sv_handler sv_get_metrics, sv_post_index, sv_post_load, sv_post_unload, sv_post_
 sv_handler sv_get_model_report, sv_post_model_profile;
 /* routes_page.c: the built-in pages. */
 sv_handler sv_get_page, sv_get_docs, sv_get_openapi, sv_get_page_file;
-/* routes_infer.c and routes_classify.c: work. */
+/* routes_infer.c and routes_classify.c: work, which sv_accepts_work() has been asked about. */
 sv_handler sv_post_infer, sv_post_predict, sv_post_classify;
 /* routes_v1.c: what there is, in the words of TensorFlow Serving and KServe's first protocol. */
 sv_handler sv_get_v1_model, sv_get_v1_metadata, sv_post_v1_other;

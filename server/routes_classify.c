@@ -312,8 +312,6 @@ static enum rt_status check_model(const struct sv_model *m, struct rt_error *err
 void sv_post_classify(struct sv_app *app, struct sv_request *req, const struct sv_target *target)
 {
     struct rt_error err;
-    if (!sv_accepts_work(app, &req->response))
-        return;
     struct sv_model *m = sv_find_model(app, target, &req->response);
     if (m == NULL)
         return;

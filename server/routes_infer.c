@@ -75,8 +75,6 @@ static void post(struct sv_app *app, struct sv_request *req, const struct sv_tar
                  enum sv_form form)
 {
     struct rt_error err;
-    if (!sv_accepts_work(app, &req->response))
-        return;
     struct sv_model *m = sv_find_model(app, target, &req->response);
     if (m == NULL)
         return;

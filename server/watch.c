@@ -26,7 +26,6 @@
 struct sv_watch {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t calm; /* n_prompt has become 0 */
     int event;           /* written to when the thread has something new to look at */
     bool stopping;
     int timeout; /* milliseconds the thread sleeps now; -1: until event is written to */
@@ -186,13 +185,11 @@ enum rt_status sv_watch_create(struct sv_watch **out, struct rt_error *err)
     if (w == NULL)
         return rt_fail_nomem(err, sizeof *w);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->calm, NULL);
     w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int failed = w->event < 0 || pthread_create(&w->thread, NULL, run, w) != 0;
     if (failed) {
         if (w->event >= 0)
             close(w->event);
-        pthread_cond_destroy(&w->calm);
         pthread_mutex_destroy(&w->lock);
         rt_free(w);
         return rt_fail(err, RT_E_IO, "the thread that watches sockets cannot be started");
@@ -212,7 +209,6 @@ void sv_watch_destroy(struct sv_watch *w)
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->thread, NULL);
     close(w->event);
-    pthread_cond_destroy(&w->calm);
     pthread_mutex_destroy(&w->lock);
     rt_free(w->poll);
     rt_free(w);
@@ -254,17 +250,7 @@ void sv_watch_remove(struct sv_watch *w, struct sv_watched *one)
             one->next->prev = one->prev;
         one->listed = false;
         w->n_prompt -= !one->patient;
-        if (w->n_prompt == 0)
-            pthread_cond_broadcast(&w->calm);
     }
-    pthread_mutex_unlock(&w->lock);
-}
-
-void sv_watch_wait(struct sv_watch *w)
-{
-    pthread_mutex_lock(&w->lock);
-    while (w->n_prompt > 0)
-        pthread_cond_wait(&w->calm, &w->lock);
     pthread_mutex_unlock(&w->lock);
 }
 

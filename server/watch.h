@@ -38,8 +38,6 @@ void sv_watch_destroy(struct sv_watch *w);
 void sv_watch_add(struct sv_watch *w, struct sv_watched *one);
 /* After it gone is not called, nor being called. Takes one that is not watched. */
 void sv_watch_remove(struct sv_watch *w, struct sv_watched *one);
-/* Sleeps until all that is watched is patient. */
-void sv_watch_wait(struct sv_watch *w);
 
 /* Takes over fd, whose sending half is done with: reads and drops what still comes, for a few
  * seconds at most, then closes it. */

@@ -225,9 +225,9 @@ static inline void call_woken(struct sv_request *req)
     pthread_mutex_unlock(&c->lock);
 }
 
-/* Routes the request and waits for its answer, which is then in c->req.response. */
-static inline void call(struct serving *s, struct call *c, const char *method, const char *path,
-                        const void *body, size_t len)
+/* Routes the request, which may then be asleep. */
+static inline void call_begin(struct serving *s, struct call *c, const char *method,
+                              const char *path, const void *body, size_t len)
 {
     c->req = (struct sv_request){
         .method = method,
@@ -243,13 +243,26 @@ static inline void call(struct serving *s, struct call *c, const char *method, c
     pthread_cond_init(&c->changed, NULL);
     c->woken = false;
     sv_route(&s->app, &c->req);
-    if (c->req.work == NULL)
-        return;
+}
+
+/* Waits until the request is woken, and goes on with it. */
+static inline void call_go_on(struct call *c)
+{
     pthread_mutex_lock(&c->lock);
     while (!c->woken)
         pthread_cond_wait(&c->changed, &c->lock);
+    c->woken = false;
     pthread_mutex_unlock(&c->lock);
-    c->req.work->finish(c->req.state, &c->req);
+    sv_request_finish(&c->req);
+}
+
+/* Routes the request and waits for its answer, which is then in c->req.response. */
+static inline void call(struct serving *s, struct call *c, const char *method, const char *path,
+                        const void *body, size_t len)
+{
+    call_begin(s, c, method, path, body, len);
+    while (c->req.asleep)
+        call_go_on(c);
 }
 
 static inline int call_status(const struct call *c)
