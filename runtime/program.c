@@ -191,6 +191,26 @@ static const char *fused_text(struct rt_program *p, const struct rt_node *n)
     return rt_arena_strdup(p->arena, text, strlen(text));
 }
 
+/* Writes which layers n reads to from[], which has room for its inputs; how many they are. */
+static int readings(const struct rt_graph *g, const struct rt_node *n, int *from)
+{
+    int count = 0;
+    for (int k = 0; k < n->n_in; k++) {
+        if (n->in[k] < 0 || g->value[n->in[k]].constant)
+            continue;
+        const int producer = g->value[n->in[k]].producer;
+        int at = count;
+        while (at > 0 && from[at - 1] > producer)
+            at--;
+        if (at > 0 && from[at - 1] == producer)
+            continue;
+        memmove(from + at + 1, from + at, (size_t)(count - at) * sizeof *from);
+        from[at] = producer;
+        count++;
+    }
+    return count;
+}
+
 static enum rt_status describe(struct rt_program *p, struct rt_error *err)
 {
     struct rt_graph *g = p->g;
@@ -212,8 +232,11 @@ static enum rt_status describe(struct rt_program *p, struct rt_error *err)
             .flops = n->flops,
             .weight_bytes = n->weight_bytes,
         };
-        if (l->fused == NULL)
+        int *from = rt_arena_array(p->arena, (size_t)n->n_in, sizeof *from);
+        if (l->fused == NULL || from == NULL)
             return rt_fail(err, RT_E_NOMEM, "out of memory while describing the model");
+        l->n_from = readings(g, n, from);
+        l->from = from;
         l->n_choices = n->n_ways;
         l->chosen = n->choice;
         memcpy(l->choice, n->way, sizeof l->choice);

@@ -144,6 +144,8 @@ struct rt_layer {
     int chosen;
     double flops;          /* a sample: a multiply-add counts two */
     size_t weight_bytes;   /* as packed */
+    int n_from;            /* the layers whose results it reads, rising; -1: the model's inputs */
+    const int *from;
 };
 
 /* The compiled form for the declared input sizes. A model whose sizes are only known at run time

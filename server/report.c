@@ -44,6 +44,10 @@ static void json_layers(struct sv_json *j, const struct rt_model *m)
         sv_json_double(j, "flops", l->flops);
         sv_json_int(j, "weight_bytes", (int64_t)l->weight_bytes);
         sv_json_int(j, "output_bytes", (int64_t)sv_report_output_bytes(l));
+        sv_json_array(j, "from");
+        for (int k = 0; k < l->n_from; k++)
+            sv_json_int(j, NULL, l->from[k]);
+        sv_json_end(j);
         sv_json_end(j);
     }
     sv_json_end(j);

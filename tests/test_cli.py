@@ -365,6 +365,38 @@ def test_inspect(conv):
     assert len(separate["layers"]) > len(report["layers"])
 
 
+def test_inspect_says_which_layer_reads_which(data):
+    """A residual block of two inputs: layers are counted from 0, the model's inputs are -1."""
+    w = np.random.default_rng(1).normal(size=(4, 4, 3, 3)).astype("f4")
+
+    def conv(x, y):
+        return helper.make_node("Conv", [x, "w"], [y], y, pads=[1, 1, 1, 1])
+    model = save(data / "edges.onnx",
+                 [conv("x", "a"), conv("a", "b"), conv("b", "c"), conv("z", "d"),
+                  helper.make_node("Add", ["c", "a"], ["s"]), helper.make_node("Add", ["s", "d"], ["y"])],
+                 [value("x", ["N", 4, 5, 5]), value("z", ["N", 4, 5, 5])], [value("y", ["N", 4, 5, 5])],
+                 [("w", w)])
+    layers = json.loads(convd("inspect", model, "--json").stdout)["layers"]
+    for i, layer in enumerate(layers):
+        assert layer["from"] == sorted(set(layer["from"])) and max(layer["from"]) < i
+
+    def sources(name):
+        """The file's nodes that it reads, whatever layout their results are brought to on the way."""
+        found = set()
+        todo = list(next(layer for layer in layers if layer["name"] == name)["from"])
+        while todo:
+            k = todo.pop()
+            known = k < 0 or layers[k]["name"] in "abcdsy"
+            found.update(["input" if k < 0 else layers[k]["name"]] if known else [])
+            todo += [] if known else layers[k]["from"]
+        return found
+    assert sources("a") == {"input"} and sources("b") == {"a"}
+    # A sum is computed by its second convolution.
+    assert sources("c") == {"a", "b"} and sources("d") == {"input", "c"}
+    everything = set().union(*(layer["from"] for layer in layers))
+    assert everything == {-1, *range(len(layers) - 1)}
+
+
 def test_inspect_on_a_terminal(conv):
     """Colour, and lines no wider than the terminal."""
     main, end = pty.openpty()

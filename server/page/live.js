@@ -3,10 +3,10 @@ import { get, request } from "./api.js";
 import { bars, lines } from "./chart.js";
 import { byId, make, short } from "./dom.js";
 
-const PERIOD = 1000, ROOM = 60; // milliseconds; readings that a chart shows
+const PERIOD = 1000, SPAN = 60; // milliseconds between readings; seconds that a chart shows
 
 let timer = null, before = null;
-const history = new Map(); // model -> [{ rate, p50, p90, p99, batch, waiting }]
+const history = new Map(); // model -> [{ at, rate, p50, p90, p99, batch, waiting }]
 
 // Of the Prometheus text: { name: [{ labels, value }] } for the names wanted.
 function parseMetrics(text, wanted) {
@@ -78,14 +78,19 @@ function compare(now, old) {
             o = undefined; /* it was loaded again */
         const runs = m.runs - (o?.runs ?? 0);
         const point = {
-            rate: (m.requests - (o?.requests ?? 0)) / seconds,
-            p50: quantile(m, o, 0.5), p90: quantile(m, o, 0.9), p99: quantile(m, o, 0.99),
-            batch: runs > 0 ? (m.images - (o?.images ?? 0)) / runs : null,
-            waiting: m.waiting, failed: m.failed, images: m.images,
+            at : now.at,
+            rate : (m.requests - (o?.requests ?? 0)) / seconds,
+            p50 : quantile(m, o, 0.5),
+            p90 : quantile(m, o, 0.9),
+            p99 : quantile(m, o, 0.99),
+            batch : runs > 0 ? (m.images - (o?.images ?? 0)) / runs : null,
+            waiting : m.waiting,
+            failed : m.failed,
+            images : m.images,
         };
         const list = history.get(name) ?? [];
         list.push(point);
-        history.set(name, list.slice(-ROOM));
+        history.set(name, list.filter((p) => now.at - p.at <= SPAN * 1000));
     }
 }
 
@@ -98,27 +103,37 @@ function card(title, names, chart) {
     return make("div", { class: "card chart" }, make("h2", {}, title), legend(names), chart);
 }
 
+const QUIET = "no requests seen";
+
 function draw(now, model) {
     // Models that do nothing would only make the charts unreadable.
     const names = [...history.keys()];
     const busy = names.filter((n) => history.get(n).some((p) => p.rate > 0 || p.waiting > 0));
     const idle = names.includes(model) ? [model] : names.slice(0, 1);
     const shown = busy.length > 0 ? busy.slice(0, 6) : idle;
-    const of = (name, key) => ({ values: history.get(name).map((p) => p[key]) });
+    const of = (name, key) => history.get(name).map((p) => [(now.at - p.at) / 1000, p[key]]);
     const chosen = shown.includes(model) ? model : shown[0];
     if (chosen === undefined)
         return;
     const sizes = [...now.models.get(chosen).sizes].sort((a, b) => a[0] - b[0]);
     byId("charts").replaceChildren(
         card("Requests a second", shown,
-             lines(shown.map((n) => of(n, "rate")), ROOM, ROOM, "Requests a second, by model")),
-        card(`Latency of ${chosen}, ms`, ["p50", "p90", "p99"],
-             lines(["p50", "p90", "p99"].map((k) => of(chosen, k)), ROOM, ROOM,
-                   `Latency percentiles of ${chosen} in milliseconds`)),
-        card(`Runs of ${chosen} by batch size`, ["since it was loaded"],
-             bars(sizes.length > 0 ? sizes : [["–", 0]], `Runs of ${chosen} by batch size`)),
-        card("Waiting requests", shown,
-             lines(shown.map((n) => of(n, "waiting")), ROOM, ROOM, "Waiting requests, by model")));
+             lines(shown.map((n) => of(n, "rate")),
+                   { seconds : SPAN, label : "Requests a second, by model", empty : QUIET })),
+        card(`Latency of ${chosen}, ms`, [ "p50", "p90", "p99" ],
+             lines([ "p50", "p90", "p99" ].map((k) => of(chosen, k)), {
+                 seconds : SPAN,
+                 label : `Latency percentiles of ${chosen} in milliseconds`,
+                 empty : QUIET
+             })),
+        card(`Runs of ${chosen} by batch size`, [ "since it was loaded" ],
+             bars(sizes, { label : `Runs of ${chosen} by batch size`, empty : "no run yet" })),
+        card("Waiting requests", shown, lines(shown.map((n) => of(n, "waiting")), {
+                 seconds : SPAN,
+                 label : "Waiting requests, by model",
+                 empty : "nothing has to wait",
+                 whole : true
+             })));
     byId("live-table").tBodies[0].replaceChildren(...names.map((name) => {
         const p = history.get(name).at(-1);
         const cells = [p.rate, p.p50, p.p90, p.p99, p.batch, p.waiting, p.failed, p.images];

@@ -23,7 +23,7 @@ function show() {
     if (name && [...picker.options].some((o) => o.value === name))
         picker.value = name;
     for (const element of document.querySelectorAll(".model-name"))
-        element.textContent = chosen();
+        element.textContent = element.title = chosen();
     byId("no-models").hidden = !listed || chosen() !== "" || view === "repository";
     if (current !== view) {
         if (current)

@@ -8,12 +8,20 @@ const RETRY_FIRST = 1000;   // milliseconds until a request that may yet succeed
 const RETRY_LAST = 8000;
 
 const results = byId("results"), summary = byId("try-summary");
-const entries = [];         // { file, element, state: "waiting" | "running" | "done" | "failed" }
+const entries =
+    []; // { file, element, state: "waiting" | "running" | "done" | "failed" | "put off" }
 let model = "", running = 0;
 
 // How the time of a request is divided, in the order of the bar's colours.
-const PARTS = [["decode", "decoding"], ["queue", "waiting"], ["compute", "computing"],
-               ["rest", "the rest"]];
+const PARTS = [
+    [ "decode", "decoding" ], [ "queue", "waiting" ], [ "compute", "computing" ],
+    [ "rest", "other" ]
+];
+
+const milliseconds = (ms) => `${
+    ms < 0.995  ? ms.toFixed(2)
+    : ms < 9.95 ? ms.toFixed(1)
+                : ms.toFixed(0)} ms`;
 
 // times: what the server says; spent: what the browser saw. Both in milliseconds.
 function timesOf(times, spent) {
@@ -21,25 +29,35 @@ function timesOf(times, spent) {
     const total = Math.max(times.total || 0, known) || 1;
     const all = { ...times, rest: total - known };
     const bar = make("div", { class: "split", "aria-hidden": "true" });
-    const words = make("div");
+    const words = make("p", {});
     PARTS.forEach(([name, text], i) => {
         const part = make("i", { class: `s${i}` });
         part.style.width = `${(all[name] || 0) / total * 100}%`;
         bar.append(part);
-        words.append(make("span", { class: "part" },
-                          make("i", { class: `key s${i}`, "aria-hidden": "true" }),
-                          `${text} ${(all[name] || 0).toFixed(2)}`), " ");
+        words.append(make("span", { class : "part" },
+                          make("i", { class : `key s${i}`, "aria-hidden" : "true" }),
+                          `${text} ${milliseconds(all[name] || 0)}`),
+                     " ");
     });
-    words.append(`of ${total.toFixed(1)} ms in the server, ${spent.toFixed(0)} ms with the way`);
-    return make("div", { class: "times" }, bar, words);
+    return make("div", { class : "times" }, bar,
+                make("p", {}, make("strong", {}, milliseconds(total)), " in the server, ",
+                     `${milliseconds(spent)} with the network`),
+                words);
 }
 
 function answerOf(classes) {
-    return make("ol", { class: "classes" }, ...classes.map((c) => make(
-        "li", {}, make("span", { title: c.label ?? "" }, c.label ?? `class ${c.index}`),
-        make("span", { class: "n" }, c.score === null ? "–" :
-             c.score >= 0 && c.score <= 1 ? percent(c.score) : c.score.toFixed(3)),
-        meter(c.score ?? 0))));
+    const most =
+        Math.max(1, ...classes.map((c) => Math.abs(c.score ?? 0))); // above 1: no probabilities
+    return make(
+        "ol", { class : "classes" },
+        ...classes.map(
+            (c) => make("li", {},
+                        make("span", { title : c.label ?? "" }, c.label ?? `class ${c.index}`),
+                        make("span", { class : "n" },
+                             c.score === null               ? "–"
+                             : c.score >= 0 && c.score <= 1 ? percent(c.score)
+                                                            : c.score.toFixed(3)),
+                        meter((c.score ?? 0) / most))));
 }
 
 function fill(entry, answer, times) {
@@ -61,7 +79,7 @@ async function run(entry) {
         entry.retry = RETRY_FIRST;
         fill(entry, answerOf(answer.predictions[0].classes), timesOf(timing(response), spent));
     } catch (error) {
-        entry.state = "failed";
+        entry.state = error.passing ? "put off" : "failed";
         const again = make("button", { type: "button", onclick: () => wait(entry) }, "Try again");
         const note = make("p", { class: "bad", role: "alert" }, error.message ?? String(error));
         if (error.passing) {
@@ -93,9 +111,12 @@ function next() {
         });
     }
     const count = (state) => entries.filter((e) => e.state === state).length;
-    const failed = count("failed");
-    summary.textContent = entries.length === 0 ? "" :
-        `${count("done")} of ${entries.length} answered` + (failed > 0 ? `, ${failed} failed` : "");
+    const others = [ [ "failed", "failed" ], [ "put off", "to be sent again" ] ].filter(
+        ([ s ]) => count(s) > 0);
+    summary.textContent = entries.length === 0 ? "" : [
+        `${count("done")} of ${entries.length} answered`,
+        ...others.map(([ s, text ]) => `${count(s)} ${text}`)
+    ].join(", ");
     byId("again").disabled = byId("clear").disabled = entries.length === 0;
 }
 
@@ -104,7 +125,13 @@ export function add(files) {
         const url = URL.createObjectURL(file);
         const entry = { file, state: "waiting", retry: RETRY_FIRST, url,
                         answer: make("div", { class: "answer" }), times: make("div", { class: "times" }) };
-        const image = make("img", { src: url, alt: "", onerror: () => image.classList.add("none") });
+        const image = make("img", {
+            src : url,
+            alt : "",
+            onerror : () => image.classList.add("none"),
+            // what is smaller than its place shows its pixels
+            onload : () => image.classList.toggle("tiny", image.naturalWidth < 64)
+        });
         entry.element = make("li", { class: "card result" }, make("h3", { title: file.name }, file.name),
                              image, entry.answer, entry.times);
         entries.push(entry);
@@ -182,6 +209,18 @@ export function show(name) {
         `'${new URL(`${modelPath(name)}/classify?top=5`, location.href)}'`;
     next();
 }
+
+byId("copy-curl").addEventListener("click", async () => {
+    const button = byId("copy-curl");
+    try {
+        await navigator.clipboard.writeText(byId("curl").textContent);
+        button.textContent = "Copied";
+    } catch { // browsers allow it only on https and on localhost
+        getSelection().selectAllChildren(byId("curl"));
+        button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});
 
 export function hide() {
     cameraOff();

@@ -128,7 +128,16 @@ test("the live view moves under load", async () => {
                 Number(tr.cells[2].textContent) > 0), null, { timeout: 20000 });
         assert.ok(Number(await rate.textContent()) > 1);
         await page.waitForTimeout(4000);
-        assert.ok((await page.locator(".line.l0").first().getAttribute("d")).length > 20);
+        assert.ok((await page.locator("#charts .line.l0").first().getAttribute("d")).length > 20);
+        // Seconds in which another view was looked at are a gap, not a line.
+        const strokes = async () => (await page.locator("#charts .line.l0").first().getAttribute("d"))
+            .split("M").length;
+        const one = await strokes();
+        await page.evaluate(() => { location.hash = "#/model"; });
+        await page.waitForTimeout(4000);
+        await page.evaluate(() => { location.hash = "#/live"; });
+        await page.waitForFunction((n) => document.querySelector("#charts .line.l0").getAttribute("d")
+            .split("M").length > n, one);
         assert.deepEqual(await violations(page), []);
         await shot(page, "live");
     } finally {
@@ -144,7 +153,26 @@ test("a model's batch norm report, its layers, and their times", async () => {
     const report = await (await fetch(`${server.url}v2/models/fashion/report`)).json();
     assert.equal(await page.locator("#batchnorms tbody tr").count(), report.batchnorms.length);
     assert.equal(await page.locator("#batchnorms tbody tr").first().locator("svg").count(), 3);
-    assert.equal(await page.locator("#layers tbody tr").count(), report.layers.length);
+    const layers = page.locator("#layers tbody tr");
+    assert.equal(await layers.count(), report.layers.length);
+    // The graph: each row has its dot, and lanes lead to it from what it reads.
+    for (const [i, layer] of report.layers.entries()) {
+        const drawn = layers.nth(i).locator(".graph svg");
+        assert.equal(await drawn.locator("circle").count(), 1);
+        assert.equal(await drawn.locator("path").count(), layer.from.length);
+        for (const from of layer.from)
+            assert.match(await drawn.locator("title").textContent(),
+                         from < 0 ? /the input/ : new RegExp(`\\b${from} ${report.layers[from].op}\\b`));
+    }
+    const sum = report.layers.findIndex((layer) => layer.from.length === 2);
+    await layers.nth(sum).hover();
+    await page.waitForFunction((n) => document.querySelectorAll("#layers tr.near").length === n,
+                               report.layers.filter((l, i) => l.from.includes(sum) ||
+                                                    report.layers[sum].from.includes(i)).length);
+    assert.equal(await layers.locator(".in-weights").count(),
+                 report.batchnorms.filter((b) => b.fate.startsWith("folded")).length);
+    await page.getByRole("button", { name: "Batch norms" }).click();
+    assert.equal(await page.evaluate(() => document.activeElement.id), "h-batchnorms");
     await page.click("#profile");
     await page.getByText("ms a run").waitFor();
     assert.match(await page.locator("#layers tbody tr").nth(1).textContent(), /ms, [\d.]+ %/);
@@ -238,6 +266,7 @@ test("a server that goes away and comes back: nothing is lost", async () => {
     await mine.stop();
     await page.setInputFiles("#files", path.join(samples, three[1][0]));
     await page.getByText("cannot be reached").first().waitFor();
+    await page.getByText("1 of 2 answered, 1 to be sent again").waitFor();
     await shot(page, "down");
     mine = await Server.start([path.join(folder, "fashion")], port);
     await page.locator(".result").nth(1).locator(".classes").waitFor({ timeout: 20000 });
@@ -309,7 +338,13 @@ test("the documentation of the API", async () => {
     const count = Object.values(spec.paths).reduce((n, item) => n + Object.keys(item).filter(
         (k) => k === "get" || k === "post").length, 0);
     assert.equal(await page.locator(".operation").count(), count);
+    await page.fill("#filter", "post repository LOAD");
+    await page.getByText("4 found").waitFor();
+    assert.equal(await page.locator(".operation:visible").count(), 4);
+    await page.fill("#filter", "");
     await page.locator("summary").first().click();
+    // What an answer is made of is there down to the last member.
+    await page.locator(".operation[open] td code", { hasText: /^score$/ }).waitFor();
     assert.deepEqual(await violations(page), []);
     await shot(page, "docs");
     await end(page);
