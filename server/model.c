@@ -258,9 +258,15 @@ static enum rt_status check_preferred(const struct sv_model *m, struct rt_error 
 }
 
 /* Up to so many operations and bytes, which are less than 0.1 ms of one core's work, a run takes
- * less time than waking a thread for it and another one for its answer. */
-#define LIGHT_FLOPS 4e6
-#define LIGHT_BYTES ((size_t)256 << 10)
+ * less time than waking a thread for it and another one for its answer. Where the threads that
+ * serve sockets are as many as the cores, four times as much is still less than the wait for its
+ * turn would be, and no core is left idle by it. */
+struct lightness {
+    double flops;
+    size_t bytes;
+};
+static const struct lightness light_work = { 4e6, (size_t)256 << 10 };
+static const struct lightness light_on_few_cores = { 16e6, (size_t)1 << 20 };
 
 /* The bytes of one sample's inputs; SIZE_MAX where dimensions are free. */
 static size_t input_bytes(const struct sv_model *m)
@@ -286,17 +292,19 @@ static size_t bytes_of_one(const struct sv_model *m, const struct rt_model_info 
 }
 
 /* The samples that are light work together; 0: not even one is. */
-static int light_samples(const struct sv_model *m)
+static int light_samples(const struct sv_model *m, const struct sv_registry_options *o)
 {
+    const struct lightness most =
+        sv_cores_total(o->cores) <= o->socket_threads ? light_on_few_cores : light_work;
     struct rt_model_info info;
     rt_model_info(m->rt, &info);
     const size_t one = bytes_of_one(m, &info);
-    if (info.dynamic || info.flops > LIGHT_FLOPS || one > LIGHT_BYTES)
+    if (info.dynamic || info.flops > most.flops || one > most.bytes)
         return 0;
-    size_t most = m->max_batch > 0 ? (size_t)m->max_batch : 1;
-    if (one * most > LIGHT_BYTES)
-        most = LIGHT_BYTES / one;
-    return info.flops * (double)most > LIGHT_FLOPS ? (int)(LIGHT_FLOPS / info.flops) : (int)most;
+    size_t n = m->max_batch > 0 ? (size_t)m->max_batch : 1;
+    if (one * n > most.bytes)
+        n = most.bytes / one;
+    return info.flops * (double)n > most.flops ? (int)(most.flops / info.flops) : (int)n;
 }
 
 /* Requests that may wait where the model's own configuration does not say. Inputs of free size are
@@ -341,7 +349,7 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         return rt_fail_nomem(err, (size_t)m->n_in * sizeof *in);
     for (int i = 0; i < m->n_in; i++)
         in[i] = rt_model_input(m->rt, i);
-    const int light = light_samples(m);
+    const int light = light_samples(m, o);
     const bool collects = m->config.max_queue_delay_us > 0 || m->config.n_preferred > 0;
     const struct sv_batcher_options options = {
         .ops = &sv_batcher_rt,

@@ -62,6 +62,7 @@ struct sv_registry_options {
     size_t memory_limit;     /* of each model, as in rt_options */
     size_t extra_weights;    /* likewise */
     struct sv_cores *cores;  /* the budget, shared by all models; must outlive every model */
+    int socket_threads;      /* that submit jobs, and may run the light ones */
     size_t max_pixels;       /* of a picture, goes into every model's preprocess; 0: the default */
     bool exact;              /* no algorithm that trades accuracy for speed, and every JPEG decoded whole */
     bool warm_up;            /* run a model on zeros, before it is served, that asks for it */

@@ -24,6 +24,10 @@ static const struct route {
     sv_handler *handler;
     enum access access;
 } table[] = {
+    /* what is asked for most often */
+    { "POST", "v2/models/M/V/infer", sv_post_infer, CLIENTS },
+    { "POST", "v2/models/M/V/classify", sv_post_classify, CLIENTS },
+    /* the rest */
     { "GET", "", sv_get_page, OPEN },
     { "GET", "docs", sv_get_docs, OPEN },
     { "GET", "openapi.json", sv_get_openapi, OPEN },
@@ -39,8 +43,6 @@ static const struct route {
     { "GET", "v2/models/M/V/config", sv_get_model_config, CLIENTS },
     { "GET", "v2/models/M/V/report", sv_get_model_report, CLIENTS },
     { "POST", "v2/models/M/V/profile", sv_post_model_profile, CLIENTS },
-    { "POST", "v2/models/M/V/infer", sv_post_infer, CLIENTS },
-    { "POST", "v2/models/M/V/classify", sv_post_classify, CLIENTS },
     { "GET", "v1/models", sv_get_models, CLIENTS },
     { "GET", "v1/models/M/V", sv_get_v1_model, CLIENTS },
     { "GET", "v1/models/M/V/metadata", sv_get_v1_metadata, CLIENTS },
@@ -114,7 +116,8 @@ static bool match_segment(const char *pattern, size_t len, const char *segment,
     if (n < len || memcmp(segment + n - (len - 1), pattern + 1, len - 1) != 0)
         return false;
     char head[256];
-    snprintf(head, sizeof head, "%.*s", (int)(n - (len - 1)), segment);
+    memcpy(head, segment, n - (len - 1));
+    head[n - (len - 1)] = '\0';
     if (*pattern == 'M')
         strcpy(target->model, head);
     else
@@ -125,6 +128,9 @@ static bool match_segment(const char *pattern, size_t len, const char *segment,
 static bool match(const char *pattern, const struct path *path, struct sv_target *target)
 {
     int i = 0;
+    /* Most patterns differ from the path in their first letters. */
+    if (path->n > 0 && *pattern != path->segment[0][0])
+        return false;
     target->model[0] = '\0';
     target->version = 0;
     while (*pattern != '\0') {

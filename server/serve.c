@@ -22,6 +22,7 @@
 #include "server/sandbox.h"
 #include "server/serve_settings.h"
 
+#define SOCKET_THREADS 2
 /* Loads and unloads that may wait for one another. */
 #define CHANGES_WAITING 64
 
@@ -220,6 +221,7 @@ static enum rt_status serve(struct server *s, int *status, struct rt_error *err)
     const struct sv_http_options http_options = {
         .host = host,
         .port = set->port,
+        .threads = SOCKET_THREADS,
         .max_body = set->max_body,
         .max_body_memory = set->max_body_memory,
         .max_connections = set->max_connections,
@@ -334,6 +336,7 @@ static enum rt_status start(struct server *s, struct rt_error *err)
             .max_queue_memory = set->max_queue_memory,
             .queue_timeout_us = (int)(set->queue_timeout * 1e6),
             .cores = s->cores,
+            .socket_threads = SOCKET_THREADS,
             .max_pixels = set->max_pixels,
             .exact = set->exact,
             .extra_weights = set->extra_weights,

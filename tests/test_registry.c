@@ -360,9 +360,45 @@ static void reloading_out_of_memory(void **state)
     }
 }
 
+/* The split of a model whose run is short, but not shorter than waking an executor. */
+static struct sv_core_split split_with(int socket_threads, const char *path)
+{
+    const struct sv_registry_options o = {
+        .max_batch = 4, .max_queue = 9, .cores = cores, .socket_threads = socket_threads
+    };
+    struct sv_registry *r;
+    struct sv_model *m;
+    struct rt_error err = { .text = "" };
+    assert_int_equal(sv_registry_create(&o, &r, &err), RT_OK);
+    assert_int_equal(sv_registry_add(r, path, &err), RT_OK);
+    assert_int_equal(sv_registry_default(r, &m, &err), RT_OK);
+    const struct sv_core_split split = sv_batcher_split(m->batcher);
+    sv_model_release(m);
+    sv_registry_destroy(r);
+    return split;
+}
+
+/* Threads of sockets run it themselves where there is one for every core. */
+static void light_models(void **state)
+{
+    (void)state;
+    static const struct chain medium = { "x", "Relu", RT_FLOAT, 4, { -1, 3, 160, 160 } };
+    struct bytes model;
+    char path[256];
+    make_model(&model, &medium, 1);
+    put_file("medium/model.onnx", model.p, model.len);
+    snprintf(path, sizeof path, "%s/medium", root);
+    assert_true(split_with(1, path).elastic);
+    const struct sv_core_split split = split_with(2, path);
+    assert_false(split.elastic);
+    assert_int_equal(split.executors, 2);
+    assert_int_equal(split.team, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(light_models, begin, end),
         cmocka_unit_test_setup_teardown(versions, begin, end),
         cmocka_unit_test_setup_teardown(failures_are_kept, begin, end),
         cmocka_unit_test_setup_teardown(names_and_settings, begin, end),
