@@ -3,6 +3,7 @@
 
 #include "runtime/batchnorms.h"
 #include "runtime/import_parts.h"
+#include "runtime/rt.h"
 #include "runtime/wire.h"
 
 #include <stdio.h>
@@ -31,7 +32,7 @@ ProtobufCAllocator rt_arena_allocator(struct rt_arena *a)
 static enum rt_status not_a_model(const void *bytes, size_t len, enum rt_status s,
                                   struct rt_error *err)
 {
-    const char *seems = rt_wire_sniff(bytes, len);
+    const char *seems = rt_sniff(bytes, len);
     if (s != RT_E_INVALID || seems == NULL)
         return s;
     return rt_fail(err, RT_E_INVALID, "this is not an ONNX model but %s", seems);

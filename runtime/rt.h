@@ -51,6 +51,9 @@ enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_opti
  * choices that `convd tune` measured in the file of its name with ".tune" behind it. */
 enum rt_status rt_model_load_file(const char *path, const struct rt_options *options,
                                   struct rt_model **out, struct rt_error *err);
+/* What bytes that are no ONNX model seem to be, by their first 512 ("a JPEG image"); NULL when
+ * nothing is known. */
+const char *rt_sniff(const void *bytes, size_t len);
 struct rt_model *rt_model_retain(struct rt_model *m);
 void rt_model_release(struct rt_model *m); /* takes NULL */
 

@@ -3,6 +3,7 @@
 #include "runtime/wire.h"
 
 #include "runtime/mem.h"
+#include "runtime/rt.h"
 
 #include <assert.h>
 #include <string.h>
@@ -500,7 +501,7 @@ static bool is_text(const uint8_t *p, size_t len)
     return true;
 }
 
-const char *rt_wire_sniff(const void *bytes, size_t len)
+const char *rt_sniff(const void *bytes, size_t len)
 {
     static const struct {
         uint8_t at, len;

@@ -53,7 +53,4 @@ enum rt_wire_root { RT_WIRE_MODEL, RT_WIRE_TENSOR };
 enum rt_status rt_wire_skeleton(const void *bytes, size_t len, enum rt_wire_root root,
                                 uint8_t **out, size_t *out_len, struct rt_error *err);
 
-/* What a file that is no ONNX model seems to be ("a JPEG image"); NULL when nothing is known. */
-const char *rt_wire_sniff(const void *bytes, size_t len);
-
 #endif

@@ -1,6 +1,7 @@
 /* Walks the folder forms in which models come. */
 #include "server/sources.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,10 +125,25 @@ static enum rt_status add_folder(struct sv_sources *list, const char *folder, st
     return add(list, name, strlen(name), version, here, above, MODEL_FILE, "", err);
 }
 
+/* Of a file that is not called like a model: what it seems to be, or how models are called. */
+static enum rt_status no_model(const char *path, struct rt_error *err)
+{
+    char start[512];
+    FILE *f = fopen(path, "rb");
+    if (f == NULL)
+        return rt_fail(err, RT_E_IO, "%s: %s", path, strerror(errno));
+    const size_t len = fread(start, 1, sizeof start, f);
+    const char *seems = ferror(f) ? NULL : rt_sniff(start, len);
+    fclose(f);
+    if (seems != NULL)
+        return rt_fail(err, RT_E_INVALID, "%s: this is not an ONNX model but %s", path, seems);
+    return rt_fail(err, RT_E_INVALID, "%s: the name of an ONNX model ends in .onnx", path);
+}
+
 static enum rt_status add_file(struct sv_sources *list, const char *path, struct rt_error *err)
 {
     if (!sv_path_has_suffix(path, ".onnx"))
-        return rt_fail(err, RT_E_INVALID, "%s: is not an .onnx file", path);
+        return no_model(path, err);
     char *folder = sv_path_folder(path);
     if (folder == NULL)
         return no_memory(err);

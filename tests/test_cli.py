@@ -782,6 +782,11 @@ def test_port_in_use(colours):
 def test_serving_a_picture(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.onnx", "JPEG")
     assert "JPEG" in error_of("serve", tmp_path / "picture.onnx", "--port", 0, status=1)
+    # Whatever it is called.
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.jpg")
+    assert "this is not an ONNX model but a JPEG image" in error_of("serve", tmp_path / "cat.jpg", status=1)
+    (tmp_path / "weights.bin").write_bytes(b"\x08\x07\x00\x01")
+    assert "ends in .onnx" in error_of("serve", tmp_path / "weights.bin", status=1)
     Image.new("RGB", (8, 8)).save(tmp_path / "second.onnx", "PNG")
     done = convd("serve", tmp_path, "--port", 0, status=1)
     assert "JPEG" in done.stderr and "PNG" in done.stderr

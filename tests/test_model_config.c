@@ -340,7 +340,7 @@ static void paths_stand_for_models(void **state)
     expect_sources("/both", "/both: holds both model.onnx and versions of it in numbered folders");
     expect_sources("/empty", "/empty: there is no .onnx model in it");
     expect_sources("/nothing", "/nothing: No such file or directory");
-    expect_sources("/empty/readme", "/empty/readme: is not an .onnx file");
+    expect_sources("/empty/readme", "/empty/readme: this is not an ONNX model but a text file");
 }
 
 static void sources_out_of_memory(void **state)
