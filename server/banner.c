@@ -40,7 +40,7 @@ static void describe(const struct sv_model *m)
                m->version_text, (int)t.len, t.p, m->load_seconds * 1e3);
     sv_text_reset(&t);
     if (m->image_input >= 0)
-        sv_log(SV_LOG_DEBUG, "model '%s': pictures become %s", m->name,
+        sv_log(SV_LOG_INFO, "model '%s': pictures become %s", m->name,
                sv_preprocess_describe(&m->preprocess, text));
     else
         sv_log(SV_LOG_DEBUG, "model '%s' takes no pictures: %s", m->name, m->image_note);

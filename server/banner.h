@@ -4,7 +4,7 @@
 
 #include "server/registry.h"
 
-/* One log line for each loaded model: inputs, batch norms, load time. */
+/* For each loaded model its inputs, batch norms and load time, and what it makes of pictures. */
 void sv_banner_models(struct sv_registry *r);
 
 /* A log line with the address, and on standard error a curl command that works as it stands, for

@@ -389,7 +389,7 @@ int sv_inspect_main(int argc, char **argv)
     if (s == RT_OK && set.json) {
         struct sv_json j;
         sv_json_init(&j, stdout);
-        sv_report_json(&j, file, m, &all);
+        sv_report_json(&j, file, m, NULL, &all);
     } else if (s == RT_OK) {
         print_summary(file, m);
         print_ios(m);

@@ -116,7 +116,7 @@ static void json_balances(struct sv_json *j, const struct rt_model *m,
 }
 
 void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *m,
-                    const struct sv_balances *balances)
+                    const char *pictures, const struct sv_balances *balances)
 {
     struct rt_model_info i;
     char signature[17];
@@ -151,6 +151,7 @@ void sv_report_json(struct sv_json *j, const char *file, const struct rt_model *
     for (int k = 0; k < rt_model_n_outputs(m); k++)
         json_io(j, rt_model_output(m, k));
     sv_json_end(j);
+    sv_json_string(j, "pictures", pictures);
     json_layers(j, m);
     if (balances != NULL && balances->n > 0)
         json_balances(j, m, balances);

@@ -18,8 +18,10 @@ void sv_get_model_report(struct sv_app *app, struct sv_request *req, const struc
     const char *slash = strrchr(m->path, '/');
     struct sv_text t = { 0 };
     struct sv_json j;
+    char text[SV_PREPROCESS_TEXT];
     sv_json_init_text(&j, &t);
-    sv_report_json(&j, slash != NULL ? slash + 1 : m->path, m->rt, NULL);
+    sv_report_json(&j, slash != NULL ? slash + 1 : m->path, m->rt,
+                   m->image_input >= 0 ? sv_preprocess_describe(&m->preprocess, text) : NULL, NULL);
     sv_model_release(m);
     sv_response_text(&req->response, &t);
 }

@@ -92,6 +92,31 @@ def test_commands(block, place, running):
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
+def like(pattern, text):
+    """Whether text is what pattern shows, where an ellipsis stands for anything."""
+    return re.fullmatch(".*?".join(map(re.escape, pattern.split("\u2026"))), text, re.S)
+
+
+def test_transcript(place):
+    """What README.md shows of `make run` and of the first request is what happens."""
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
+    run, answer = [block for language, block in found if language == ""][:2]
+    head, command, *lines = run.splitlines()
+    recipe = (ROOT / "Makefile").read_text().split("\nrun:")[1].split("\n\n")[0]
+    assert head == "$ make run" and recipe.rstrip().endswith(command.replace("build/convd", "$(BIN)"))
+    with inside(place):
+        s = serving.Server(*command.split()[2:])
+    picture, query = re.search(r"'@(\S+)' \\\n +'http://localhost:8000(\S+)'", text).groups()
+    got = s.post(query, (ROOT / picture).read_bytes())
+    assert s.stop() == 0
+    assert got.status_code == 200 and like(answer.strip(), got.text.strip())
+    log = "".join(s.log).replace("127.0.0.1", "localhost").replace(f":{s.port}", ":8000")
+    for line in lines:
+        line = line.replace(" (every address of this machine)", "")  # the tests' has one only
+        assert any(like(line, shown) for shown in log.splitlines()), f"{line}\nis not in\n{log}"
+
+
 @pytest.mark.parametrize("block", blocks("json"))
 def test_json(block, place, tmp_path):
     """As a config.json it is taken."""

@@ -4,8 +4,7 @@ import { short } from "./dom.js";
 
 const space = "http://www.w3.org/2000/svg";
 
-export function shape(name, attributes, text)
-{
+export function shape(name, attributes, text) {
     const e = document.createElementNS(space, name);
     for (const [key, value] of Object.entries(attributes))
         e.setAttribute(key, value);
@@ -22,13 +21,11 @@ function picture(width, height, label) {
 
 // The next of 1, 2, 5, 10, 20, 50 ... that is not below value; of whole things the next of 2, 4,
 // 10, 20, 40, 100 ..., whose half is whole, too.
-function ceiling(value, whole)
-{
+function ceiling(value, whole) {
     if (!(value > 0))
         return whole ? 2 : 1;
     const power = 10 ** Math.floor(Math.log10(value));
-    return (whole ? [ 2, 4, 10, 20 ] : [ 1, 2, 5, 10 ])
-        .map((f) => f * power)
+    return (whole ? [2, 4, 10, 20] : [1, 2, 5, 10]).map((f) => f * power)
         .find((top) => top >= value * 0.999);
 }
 
@@ -48,21 +45,18 @@ function axes(svg, top, below) {
 }
 
 // Says in the middle of an empty chart why it is empty.
-function remark(svg, text)
-{
-    svg.append(shape(
-        "text", { x : (LEFT + WIDTH - RIGHT) / 2, y : HEIGHT / 4 + TOP, "text-anchor" : "middle" },
-        text));
+function remark(svg, text) {
+    svg.append(shape("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT / 4 + TOP,
+                               "text-anchor": "middle" }, text));
 }
 
 const GAP = 2.5; // seconds without a reading that break a line
 
 // series: [[age in seconds, number or null], oldest first]. empty: what to say where no number is
 // above 0. whole: they count things.
-export function lines(series, {seconds, label, empty, whole = false})
-{
+export function lines(series, { seconds, label, empty, whole = false }) {
     const svg = picture(WIDTH, HEIGHT, label);
-    const most = Math.max(0, ...series.flat().map(([, v ]) => v).filter(Number.isFinite));
+    const most = Math.max(0, ...series.flat().map(([, v]) => v).filter(Number.isFinite));
     const top = ceiling(most, whole);
     axes(svg, top, [[LEFT, "start", `${seconds} s ago`], [WIDTH - RIGHT, "end", "now"]]);
     if (most === 0)
@@ -70,10 +64,9 @@ export function lines(series, {seconds, label, empty, whole = false})
     series.forEach((points, k) => {
         // Whether the line goes on from the i-th point to the one after it.
         const goes = (i) => i >= 0 && i + 1 < points.length && Number.isFinite(points[i][1]) &&
-                            Number.isFinite(points[i + 1][1]) &&
-                            points[i][0] - points[i + 1][0] < GAP;
+            Number.isFinite(points[i + 1][1]) && points[i][0] - points[i + 1][0] < GAP;
         let d = "";
-        points.forEach(([ age, v ], i) => {
+        points.forEach(([age, v], i) => {
             if (!Number.isFinite(v))
                 return;
             const x = WIDTH - RIGHT - (WIDTH - LEFT - RIGHT) * age / seconds;
@@ -88,10 +81,9 @@ export function lines(series, {seconds, label, empty, whole = false})
 }
 
 // values: [[name, number of things]], one bar each. empty: what to say where there are none.
-export function bars(values, {label, empty})
-{
+export function bars(values, { label, empty }) {
     const svg = picture(WIDTH, HEIGHT, label);
-    const top = ceiling(Math.max(0, ...values.map(([, v ]) => v)), true);
+    const top = ceiling(Math.max(0, ...values.map(([, v]) => v)), true);
     const step = (WIDTH - LEFT - RIGHT) / Math.max(values.length, 1);
     const every = Math.ceil(values.length / 12), wide = Math.min(step * 0.7, 40);
     axes(svg, top, values.map(([name], i) => [LEFT + (i + 0.5) * step, "middle",

@@ -1,6 +1,6 @@
 // openapi.json, readable: every operation with its parameters, body, answers and a curl line.
-import {get} from "./api.js";
-import {breakable, byId, make} from "./dom.js";
+import { get } from "./api.js";
+import { breakable, byId, make } from "./dom.js";
 
 let spec = null;
 
@@ -34,31 +34,21 @@ function typeOf(schema) {
 }
 
 // A table that moves by itself where it is wider than a telephone.
-const scroll = (body) => make(
-    "div", { class : "scroll inner", tabindex : "0", role : "region", "aria-label" : "A table" },
-    make("table", {}, body));
+const scroll = (body) => make("div", { class: "scroll inner", tabindex: "0", role: "region",
+                                       "aria-label": "A table" }, make("table", {}, body));
 
 function properties(schema) {
     const s = follow(schema);
     const members = Object.entries(s?.properties ?? {});
     if (members.length === 0)
         return null;
-    return scroll(make(
-        "tbody", {},
-        ...members.map(([ name, p ]) =>
-                           make("tr", {},
-                                make("td", {}, make("code", {}, name),
-                                     s.required?.includes(name) ? "" : " (may be missing)"),
-                                make("td", {}, typeOf(p)),
-                                make("td", {}, p.description ?? follow(p)?.description ?? "")))));
+    return scroll(make("tbody", {}, ...members.map(([name, p]) => make(
+        "tr", {}, make("td", {}, make("code", {}, name), s.required?.includes(name) ? "" : " (may be missing)"),
+        make("td", {}, typeOf(p)), make("td", {}, p.description ?? follow(p)?.description ?? "")))));
 }
 
 // What may stand in place of a path's parameter.
-const EXAMPLES = {
-    version : "1",
-    repository : "default",
-    file : "style.css"
-};
+const EXAMPLES = { version: "1", repository: "default", file: "style.css" };
 
 function curlOf(method, path, operation) {
     const content = operation.requestBody?.content ?? {};
@@ -77,56 +67,41 @@ function curlOf(method, path, operation) {
 }
 
 // The named schemas that a schema is made of, each once, in the order in which they are met.
-function madeOf(schema, found = new Map())
-{
+function madeOf(schema, found = new Map()) {
     const name = nameOf(schema);
     if (!schema || (name && found.has(name)))
         return found;
     const s = follow(schema);
     if (name)
         found.set(name, s);
-    for (const part
-             of [...Object.values(s.properties ?? {}), s.items, ...(s.oneOf ?? s.anyOf ?? [])])
+    for (const part of [...Object.values(s.properties ?? {}), s.items, ...(s.oneOf ?? s.anyOf ?? [])])
         madeOf(part, found);
     return found;
 }
 
 function bodies(content) {
-    return Object.entries(content ?? {}).map(([ type, { schema } ]) => {
+    return Object.entries(content ?? {}).map(([type, { schema }]) => {
         const first = nameOf(schema);
-        const parts = [...madeOf(schema) ]
-                          .filter(([ name ]) => name !== first)
-                          .map(([ name, s ]) => [name, properties(s)])
-                          .filter(([, table ]) => table);
-        return make(
-            "div", {}, make("p", { class : "quiet" }, `${type}: ${typeOf(schema)}`),
-            properties(schema),
-            ...parts.flatMap(([ name, table ]) => [make("p", { class : "quiet" }, name), table]));
+        const parts = [...madeOf(schema)].filter(([name]) => name !== first)
+            .map(([name, s]) => [name, properties(s)]).filter(([, table]) => table);
+        return make("div", {}, make("p", { class: "quiet" }, `${type}: ${typeOf(schema)}`), properties(schema),
+                    ...parts.flatMap(([name, table]) => [make("p", { class: "quiet" }, name), table]));
     });
 }
 
 // One line, which opens to the rest.
 function show(path, method, operation) {
     const parameters = (operation.parameters ?? []).map(follow);
-    const details =
-        make("details", { class : "card operation", id : operation.operationId },
-             make("summary", {},
-                  make("h3", {}, make("span", { class : `method ${method}` }, method.toUpperCase()),
-                       ...breakable(path)),
-                  make("span", { class : "quiet" }, operation.summary)));
+    const details = make("details", { class: "card operation", id: operation.operationId },
+        make("summary", {}, make("h3", {}, make("span", { class: `method ${method}` }, method.toUpperCase()),
+                                 ...breakable(path)), make("span", { class: "quiet" }, operation.summary)));
     if (operation.description)
         details.append(make("p", {}, operation.description));
     details.append(make("pre", {}, make("code", {}, curlOf(method, path, operation))));
     if (parameters.length > 0)
-        details.append(
-            make("h4", {}, "Parameters"),
-            scroll(make("tbody", {},
-                        ...parameters.map((p) => make("tr", {},
-                                                      make("td", {}, make("code", {}, p.name),
-                                                           p.required ? "" : " (may be missing)"),
-                                                      make("td", {}, p.in),
-                                                      make("td", {}, typeOf(p.schema)),
-                                                      make("td", {}, p.description ?? ""))))));
+        details.append(make("h4", {}, "Parameters"), scroll(make("tbody", {}, ...parameters.map((p) =>
+            make("tr", {}, make("td", {}, make("code", {}, p.name), p.required ? "" : " (may be missing)"),
+                 make("td", {}, p.in), make("td", {}, typeOf(p.schema)), make("td", {}, p.description ?? ""))))));
     if (operation.requestBody)
         details.append(make("h4", {}, "Body"), ...bodies(operation.requestBody.content));
     details.append(make("h4", {}, "Answers"));
@@ -139,8 +114,7 @@ function show(path, method, operation) {
 }
 
 // Leaves those operations whose line has all the words.
-function filter()
-{
+function filter() {
     const words = byId("filter").value.toLowerCase().split(/\s+/).filter((w) => w !== "");
     let found = 0;
     for (const group of document.querySelectorAll(".group")) {
@@ -155,8 +129,7 @@ function filter()
 }
 
 // #classify opens the operation of that name.
-function openNamed()
-{
+function openNamed() {
     const named = location.hash.length > 1 ? byId(location.hash.slice(1)) : null;
     if (named?.matches(".operation")) {
         named.open = true;
@@ -169,8 +142,8 @@ async function start() {
     byId("title").textContent = `${spec.info.title} ${spec.info.version}`;
     byId("about").textContent = spec.info.description;
     for (const tag of spec.tags) {
-        const group = make("section", { class : "group" }, make("h2", {}, tag.name),
-                           make("p", { class : "quiet" }, tag.description));
+        const group = make("section", { class: "group" }, make("h2", {}, tag.name),
+                           make("p", { class: "quiet" }, tag.description));
         for (const [path, item] of Object.entries(spec.paths))
             for (const method of ["get", "post"])
                 if (item[method]?.tags.includes(tag.name))
@@ -184,8 +157,7 @@ async function start() {
 }
 
 // A server that is restarting answers a little later.
-function begin()
-{
+function begin() {
     start().catch((error) => {
         byId("about").textContent = error.message;
         if (error.passing)

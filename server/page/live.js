@@ -78,15 +78,11 @@ function compare(now, old) {
             o = undefined; /* it was loaded again */
         const runs = m.runs - (o?.runs ?? 0);
         const point = {
-            at : now.at,
-            rate : (m.requests - (o?.requests ?? 0)) / seconds,
-            p50 : quantile(m, o, 0.5),
-            p90 : quantile(m, o, 0.9),
-            p99 : quantile(m, o, 0.99),
-            batch : runs > 0 ? (m.images - (o?.images ?? 0)) / runs : null,
-            waiting : m.waiting,
-            failed : m.failed,
-            images : m.images,
+            at: now.at,
+            rate: (m.requests - (o?.requests ?? 0)) / seconds,
+            p50: quantile(m, o, 0.5), p90: quantile(m, o, 0.9), p99: quantile(m, o, 0.99),
+            batch: runs > 0 ? (m.images - (o?.images ?? 0)) / runs : null,
+            waiting: m.waiting, failed: m.failed, images: m.images,
         };
         const list = history.get(name) ?? [];
         list.push(point);
@@ -119,21 +115,17 @@ function draw(now, model) {
     byId("charts").replaceChildren(
         card("Requests a second", shown,
              lines(shown.map((n) => of(n, "rate")),
-                   { seconds : SPAN, label : "Requests a second, by model", empty : QUIET })),
-        card(`Latency of ${chosen}, ms`, [ "p50", "p90", "p99" ],
-             lines([ "p50", "p90", "p99" ].map((k) => of(chosen, k)), {
-                 seconds : SPAN,
-                 label : `Latency percentiles of ${chosen} in milliseconds`,
-                 empty : QUIET
-             })),
-        card(`Runs of ${chosen} by batch size`, [ "since it was loaded" ],
-             bars(sizes, { label : `Runs of ${chosen} by batch size`, empty : "no run yet" })),
-        card("Waiting requests", shown, lines(shown.map((n) => of(n, "waiting")), {
-                 seconds : SPAN,
-                 label : "Waiting requests, by model",
-                 empty : "nothing has to wait",
-                 whole : true
-             })));
+                   { seconds: SPAN, label: "Requests a second, by model", empty: QUIET })),
+        card(`Latency of ${chosen}, ms`, ["p50", "p90", "p99"],
+             lines(["p50", "p90", "p99"].map((k) => of(chosen, k)), {
+                 seconds: SPAN, label: `Latency percentiles of ${chosen} in milliseconds`,
+                 empty: QUIET })),
+        card(`Runs of ${chosen} by batch size`, ["since it was loaded"],
+             bars(sizes, { label: `Runs of ${chosen} by batch size`, empty: "no run yet" })),
+        card("Waiting requests", shown,
+             lines(shown.map((n) => of(n, "waiting")), {
+                 seconds: SPAN, label: "Waiting requests, by model", empty: "nothing has to wait",
+                 whole: true })));
     byId("live-table").tBodies[0].replaceChildren(...names.map((name) => {
         const p = history.get(name).at(-1);
         const cells = [p.rate, p.p50, p.p90, p.p99, p.batch, p.waiting, p.failed, p.images];

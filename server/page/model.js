@@ -3,7 +3,7 @@
 import { get, modelPath, request } from "./api.js";
 import { histogram } from "./chart.js";
 import { breakable, byId, make, meter, percent, quantity, short } from "./dom.js";
-import {graphCells, lanesOf} from "./graph.js";
+import { graphCells, lanesOf } from "./graph.js";
 
 let name = "", report = null, wanted = 0;
 
@@ -18,19 +18,21 @@ const shapeOf = (shape) => `[${shape.map((d, i) => d >= 0 ? d : i === 0 ? "N" : 
 function showFacts() {
     const m = report.memory;
     const facts = [
-        [ "Producer", `${report.producer || "not said"}, opset ${report.opset}` ],
-        [ "Nodes in the file", `${report.nodes}, ${report.layers.length} layers left` ],
-        [ "Parameters", quantity(report.parameters, "") ],
-        [ "Work of one image", quantity(report.flops, "FLOP") ],
-        [ "Weights, as packed", quantity(m.weights, "B") ],
-        [ "Activations of one image", quantity(m.activations_one, "B") ],
-        [ "Largest batch", report.max_batch || `fixed: ${report.batch_note ?? ""}` ],
-        [ "Inputs", report.inputs.map((i) => `${i.name} ${shapeOf(i.shape)}`).join(", ") ],
-        [ "Outputs", report.outputs.map((o) => `${o.name} ${shapeOf(o.shape)}`).join(", ") ],
-        [ "Kernels", report.isa ],
+        ["Producer", `${report.producer || "not said"}, opset ${report.opset}`],
+        ["Nodes in the file", `${report.nodes}, ${report.layers.length} layers left`],
+        ["Parameters", quantity(report.parameters, "")],
+        ["Work of one image", quantity(report.flops, "FLOP")],
+        ["Weights, as packed", quantity(m.weights, "B")],
+        ["Activations of one image", quantity(m.activations_one, "B")],
+        ["Largest batch", report.max_batch || `fixed: ${report.batch_note ?? ""}`],
+        ["Inputs", report.inputs.map((i) => `${i.name} ${shapeOf(i.shape)}`).join(", ")],
+        ["Outputs", report.outputs.map((o) => `${o.name} ${shapeOf(o.shape)}`).join(", ")],
+        ["Kernels", report.isa],
+        ...(report.pictures ? [["Pictures become", report.pictures]] : []),
     ];
     byId("facts").replaceChildren(...facts.map(([term, value]) =>
-        make("div", {}, make("dt", {}, term), make("dd", {}, String(value)))));
+        make("div", term === "Pictures become" ? { class: "wide" } : {}, make("dt", {}, term),
+             make("dd", {}, String(value)))));
     const batch = byId("profile-batch");
     batch.max = Math.max(report.max_batch, 1);
     batch.value = Math.min(Number(batch.value) || 1, batch.max);
@@ -41,43 +43,35 @@ const named = (what, called) => make("td", {}, what,
     make("span", { class: "quiet" }, ...breakable(called)));
 
 // Batch norms that went into its weights, then what it computes on its results.
-function fusedInto(layer)
-{
-    const folded =
-        report.batchnorms.filter((b) => b.into === layer.name && b.fate.startsWith("folded"));
+function fusedInto(layer) {
+    const folded = report.batchnorms.filter((b) => b.into === layer.name && b.fate.startsWith("folded"));
     const steps = layer.fused.split(", ").filter((t) => t !== "");
-    return make("td", {},
-                ...folded.map((b) => make("span", { class : "chip in-weights", title : b.name },
-                                          "norm, in weights")),
-                ...steps.map((t) => make("span", { class : "chip" }, t)));
+    return make("td", {}, ...folded.map((b) =>
+        make("span", { class: "chip in-weights", title: b.name }, "norm, in weights")),
+                ...steps.map((t) => make("span", { class: "chip" }, t)));
 }
 
 // What the picture of the graph says of a layer.
-function reads(i)
-{
-    const of =
-        report.layers[i].from.map((v) => v < 0 ? "the input" : `${v} ${report.layers[v].op}`);
+function reads(i) {
+    const of = report.layers[i].from.map((v) => v < 0 ? "the input" : `${v} ${report.layers[v].op}`);
     return of.length > 0 ? `${i} reads ${of.join(" and ")}` : `${i} reads nothing`;
 }
 
 // While the pointer is on a layer, those that it reads and those that read it are marked, too.
-function markNeighbours(event)
-{
+function markNeighbours(event) {
     const at = event.type === "pointerleave" ? null : event.target.closest("#layers tbody tr");
     const i = at ? at.sectionRowIndex : -1;
-    [...byId("layers").tBodies[0].rows].forEach(
-        (tr, k) => tr.classList.toggle("near", i >= 0 && (report.layers[i].from.includes(k) ||
-                                                          report.layers[k].from.includes(i))));
+    [...byId("layers").tBodies[0].rows].forEach((tr, k) => tr.classList.toggle(
+        "near", i >= 0 && (report.layers[i].from.includes(k) || report.layers[k].from.includes(i))));
 }
 
 // times: [{ seconds, share, gflops }] of each layer, or null while nothing was measured.
 function showLayers(times) {
     const most = Math.max(...report.layers.map((l) => l.flops), 1);
     const slowest = times ? Math.max(...times.map((t) => t.share)) : 0;
-    const titles =
-        [ "Graph", "#", "Layer", "Fused into it", "Algorithm", "Output", "MFLOP", "Weights" ];
+    const titles = ["Graph", "#", "Layer", "Fused into it", "Algorithm", "Output", "MFLOP", "Weights"];
     const table = byId("layers");
-    const head = titles.map((t, i) => make("th", i === 1 || i > 5 ? { class : "n" } : {}, t));
+    const head = titles.map((t, i) => make("th", i === 1 || i > 5 ? { class: "n" } : {}, t));
     const graph = graphCells(lanesOf(report.layers), reads);
     byId("no-layers").hidden = report.layers.length > 0;
     if (report.layers.length === 0) {
@@ -86,30 +80,24 @@ function showLayers(times) {
     }
     if (times)
         head.push(make("th", { class: "n" }, "Time"), make("th", { class: "n" }, "GFLOP/s"));
-    table.replaceChildren(
-        make("thead", {}, make("tr", {}, ...head)),
-        make("tbody", { onpointerover : markNeighbours, onpointerleave : markNeighbours },
-             ...report.layers.map((l, i) => {
-                 const cells = [
-                     graph[i],
-                     right(String(i)),
-                     named(l.op, l.name),
-                     fusedInto(l),
-                     l.algorithm,
-                     make("td", { class : "shape" }, shapeOf(l.shape),
-                          make("small", {}, quantity(l.output_bytes, "B"))),
-                     l.flops > 0 ? right(short(l.flops / 1e6), meter(l.flops / most)) : "",
-                     right(l.weight_bytes ? quantity(l.weight_bytes, "B") : ""),
-                 ];
-                 if (times)
-                     cells.push(
-                         right(`${short(times[i].seconds * 1e3)} ms, ${percent(times[i].share)}`,
-                               meter(times[i].share / slowest)),
-                         right(times[i].gflops > 0 ? times[i].gflops.toFixed(1) : ""));
-                 const tr = row(cells);
-                 tr.id = `layer-${i}`;
-                 return tr;
-             })));
+    table.replaceChildren(make("thead", {}, make("tr", {}, ...head)), make(
+        "tbody", { onpointerover: markNeighbours, onpointerleave: markNeighbours },
+        ...report.layers.map((l, i) => {
+            const cells = [
+                graph[i], right(String(i)), named(l.op, l.name), fusedInto(l), l.algorithm,
+                make("td", { class: "shape" }, shapeOf(l.shape),
+                     make("small", {}, quantity(l.output_bytes, "B"))),
+                l.flops > 0 ? right(short(l.flops / 1e6), meter(l.flops / most)) : "",
+                right(l.weight_bytes ? quantity(l.weight_bytes, "B") : ""),
+            ];
+            if (times)
+                cells.push(right(`${short(times[i].seconds * 1e3)} ms, ${percent(times[i].share)}`,
+                                 meter(times[i].share / slowest)),
+                           right(times[i].gflops > 0 ? times[i].gflops.toFixed(1) : ""));
+            const tr = row(cells);
+            tr.id = `layer-${i}`;
+            return tr;
+        })));
 }
 
 const FINDINGS = [["non_finite", "not finite"], ["negative_variance", "variance below 0"],
@@ -134,7 +122,7 @@ function fateOf(b) {
     const where = b.into && i >= 0 ? make("a", { href: `#layer-${i}`, onclick: (event) => {
         event.preventDefault();
         const row = byId(`layer-${i}`);
-        row.scrollIntoView({ block : "center" });
+        row.scrollIntoView({ block: "center" });
         row.classList.remove("found");
         void row.offsetWidth; // the animation begins anew
         row.classList.add("found");
@@ -180,7 +168,7 @@ for (const button of document.querySelectorAll(".jump button"))
     button.addEventListener("click", () => {
         const heading = byId(button.dataset.to);
         heading.scrollIntoView();
-        heading.focus({ preventScroll : true });
+        heading.focus({ preventScroll: true });
     });
 
 byId("profile").addEventListener("click", async () => {

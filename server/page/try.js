@@ -8,20 +8,15 @@ const RETRY_FIRST = 1000;   // milliseconds until a request that may yet succeed
 const RETRY_LAST = 8000;
 
 const results = byId("results"), summary = byId("try-summary");
-const entries =
-    []; // { file, element, state: "waiting" | "running" | "done" | "failed" | "put off" }
+// { file, element, state: "waiting" | "running" | "done" | "failed" | "put off" }
+const entries = [];
 let model = "", running = 0;
 
 // How the time of a request is divided, in the order of the bar's colours.
-const PARTS = [
-    [ "decode", "decoding" ], [ "queue", "waiting" ], [ "compute", "computing" ],
-    [ "rest", "other" ]
-];
+const PARTS = [["decode", "decoding"], ["queue", "waiting"], ["compute", "computing"],
+               ["rest", "other"]];
 
-const milliseconds = (ms) => `${
-    ms < 0.995  ? ms.toFixed(2)
-    : ms < 9.95 ? ms.toFixed(1)
-                : ms.toFixed(0)} ms`;
+const milliseconds = (ms) => `${ms.toFixed(ms < 0.995 ? 2 : ms < 9.95 ? 1 : 0)} ms`;
 
 // times: what the server says; spent: what the browser saw. Both in milliseconds.
 function timesOf(times, spent) {
@@ -29,35 +24,28 @@ function timesOf(times, spent) {
     const total = Math.max(times.total || 0, known) || 1;
     const all = { ...times, rest: total - known };
     const bar = make("div", { class: "split", "aria-hidden": "true" });
-    const words = make("p", {});
+    const words = make("p");
     PARTS.forEach(([name, text], i) => {
         const part = make("i", { class: `s${i}` });
         part.style.width = `${(all[name] || 0) / total * 100}%`;
         bar.append(part);
-        words.append(make("span", { class : "part" },
-                          make("i", { class : `key s${i}`, "aria-hidden" : "true" }),
-                          `${text} ${milliseconds(all[name] || 0)}`),
-                     " ");
+        words.append(make("span", { class: "part" },
+                          make("i", { class: `key s${i}`, "aria-hidden": "true" }),
+                          `${text} ${milliseconds(all[name] || 0)}`), " ");
     });
-    return make("div", { class : "times" }, bar,
-                make("p", {}, make("strong", {}, milliseconds(total)), " in the server, ",
-                     `${milliseconds(spent)} with the network`),
-                words);
+    return make("div", { class: "times" }, bar, make(
+        "p", {}, make("strong", {}, milliseconds(total)), " in the server, ",
+        `${milliseconds(spent)} with the network`), words);
 }
 
 function answerOf(classes) {
-    const most =
-        Math.max(1, ...classes.map((c) => Math.abs(c.score ?? 0))); // above 1: no probabilities
-    return make(
-        "ol", { class : "classes" },
-        ...classes.map(
-            (c) => make("li", {},
-                        make("span", { title : c.label ?? "" }, c.label ?? `class ${c.index}`),
-                        make("span", { class : "n" },
-                             c.score === null               ? "–"
-                             : c.score >= 0 && c.score <= 1 ? percent(c.score)
-                                                            : c.score.toFixed(3)),
-                        meter((c.score ?? 0) / most))));
+    // Scores above 1 are no probabilities.
+    const most = Math.max(1, ...classes.map((c) => Math.abs(c.score ?? 0)));
+    return make("ol", { class: "classes" }, ...classes.map((c) => make(
+        "li", {}, make("span", { title: c.label ?? "" }, c.label ?? `class ${c.index}`),
+        make("span", { class: "n" }, c.score === null ? "–" :
+             c.score >= 0 && c.score <= 1 ? percent(c.score) : c.score.toFixed(3)),
+        meter((c.score ?? 0) / most))));
 }
 
 function fill(entry, answer, times) {
@@ -111,12 +99,10 @@ function next() {
         });
     }
     const count = (state) => entries.filter((e) => e.state === state).length;
-    const others = [ [ "failed", "failed" ], [ "put off", "to be sent again" ] ].filter(
-        ([ s ]) => count(s) > 0);
-    summary.textContent = entries.length === 0 ? "" : [
-        `${count("done")} of ${entries.length} answered`,
-        ...others.map(([ s, text ]) => `${count(s)} ${text}`)
-    ].join(", ");
+    const others = [["failed", "failed"], ["put off", "to be sent again"]].filter(([s]) => count(s) > 0);
+    summary.textContent = entries.length === 0 ? "" :
+        [`${count("done")} of ${entries.length} answered`,
+         ...others.map(([s, text]) => `${count(s)} ${text}`)].join(", ");
     byId("again").disabled = byId("clear").disabled = entries.length === 0;
 }
 
@@ -126,11 +112,9 @@ export function add(files) {
         const entry = { file, state: "waiting", retry: RETRY_FIRST, url,
                         answer: make("div", { class: "answer" }), times: make("div", { class: "times" }) };
         const image = make("img", {
-            src : url,
-            alt : "",
-            onerror : () => image.classList.add("none"),
-            // what is smaller than its place shows its pixels
-            onload : () => image.classList.toggle("tiny", image.naturalWidth < 64)
+            src: url, alt: "", onerror: () => image.classList.add("none"),
+            // What is much smaller than its place shows its pixels.
+            onload: () => image.classList.toggle("tiny", image.naturalWidth < 64),
         });
         entry.element = make("li", { class: "card result" }, make("h3", { title: file.name }, file.name),
                              image, entry.answer, entry.times);

@@ -153,6 +153,8 @@ test("a model's batch norm report, its layers, and their times", async () => {
     const report = await (await fetch(`${server.url}v2/models/fashion/report`)).json();
     assert.equal(await page.locator("#batchnorms tbody tr").count(), report.batchnorms.length);
     assert.equal(await page.locator("#batchnorms tbody tr").first().locator("svg").count(), 3);
+    assert.match(report.pictures, /^28x28 grey .*0\.286/);
+    await page.locator("#facts").getByText(report.pictures).waitFor();
     const layers = page.locator("#layers tbody tr");
     assert.equal(await layers.count(), report.layers.length);
     // The graph: each row has its dot, and lanes lead to it from what it reads.
