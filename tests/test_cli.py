@@ -784,12 +784,13 @@ def test_serving_a_picture(tmp_path):
     assert "JPEG" in error_of("serve", tmp_path / "picture.onnx", "--port", 0, status=1)
     # Whatever it is called.
     Image.new("RGB", (8, 8)).save(tmp_path / "cat.jpg")
-    assert "this is not an ONNX model but a JPEG image" in error_of("serve", tmp_path / "cat.jpg", status=1)
+    assert "this is not an ONNX model but a JPEG image" in error_of("serve", tmp_path / "cat.jpg", "--port", 0,
+                                                                            status=1)
     (tmp_path / "weights.bin").write_bytes(b"\x08\x07\x00\x01")
-    assert "ends in .onnx" in error_of("serve", tmp_path / "weights.bin", status=1)
+    assert "ends in .onnx" in error_of("serve", tmp_path / "weights.bin", "--port", 0, status=1)
     Image.new("RGB", (8, 8)).save(tmp_path / "second.onnx", "PNG")
     done = convd("serve", tmp_path, "--port", 0, status=1)
     assert "JPEG" in done.stderr and "PNG" in done.stderr
     assert done.stderr.endswith("No model is loaded\n")
-    assert "nowhere" in error_of("serve", "nowhere.onnx", status=1)
+    assert "nowhere" in error_of("serve", "nowhere.onnx", "--port", 0, status=1)
     assert "did you mean --port" in error_of("serve", "--prot", "1", status=2)
