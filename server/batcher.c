@@ -413,15 +413,6 @@ static void *execute(void *arg)
     return NULL;
 }
 
-static void init_condition(pthread_cond_t *c)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_options *o,
                             struct rt_error *err)
 {
@@ -438,7 +429,7 @@ static enum rt_status start(struct sv_batcher *b, const struct sv_batcher_option
             rt_free(ex->piece);
             return s;
         }
-        init_condition(&ex->wake);
+        sv_clock_condition(&ex->wake);
     }
     for (; b->n_threads < b->n_executors; b->n_threads++) {
         struct executor *ex = &b->executor[b->n_threads];

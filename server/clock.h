@@ -2,6 +2,7 @@
 #ifndef SERVER_CLOCK_H
 #define SERVER_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -23,6 +24,16 @@ static inline struct timespec sv_clock_timespec(uint64_t ns)
         .tv_sec = (time_t)((ns - 1) / SV_NS_PER_SECOND),
         .tv_nsec = (long)((ns - 1) % SV_NS_PER_SECOND),
     };
+}
+
+/* Such a condition. */
+static inline void sv_clock_condition(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
 #endif

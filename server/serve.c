@@ -352,7 +352,10 @@ static enum rt_status start(struct server *s, struct rt_error *err)
     if (e != RT_OK)
         return e;
     sv_banner_models(s->app.registry);
-    e = sv_pool_create(budget, set->max_queue, s->cores, &s->app.pool, err);
+    if (s->app.access_log != NULL)
+        e = sv_access_log_start(s->app.access_log, err);
+    if (e == RT_OK)
+        e = sv_pool_create(budget, set->max_queue, s->cores, &s->app.pool, err);
     if (e == RT_OK)
         e = sv_pool_create(1, CHANGES_WAITING, NULL, &s->app.control, err);
     if (e == RT_OK && set->watch)

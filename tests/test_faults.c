@@ -180,6 +180,7 @@ static void test_full_disk(void **state)
     struct sv_request req = { .method = "GET", .path = "/", .sent = true };
     for (int i = 0; i < 3; i++)
         sv_access_log_write(log, &req);
+    sv_access_log_flush(log);
     sv_access_log_close(log);
 }
 
