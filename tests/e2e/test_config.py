@@ -148,3 +148,33 @@ def test_no_cors_unless_asked_for(server):
     answer = server.get("/v2", headers={"Origin": "https://a.example"})
     assert not [h for h in answer.headers if h.startswith("Access-Control")]
     assert requests.options(server.url + "/v2", headers={"Origin": "x"}).status_code == 405
+
+
+def test_batch_norms_of_a_served_model(serve, tmp_path):
+    """Folded by default, each a layer of its own where config.json says so: the same answers."""
+    folder = tmp_path / "fashion"
+    folder.mkdir()
+    source = serving.ROOT / "models" / "fashion"
+    for name in ("model.onnx", "labels.txt"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    config = json.loads((source / "config.json").read_text())
+    picture = (source / "samples" / "0000_ankle_boot.png").read_bytes()
+    layers, classes = {}, {}
+    for mode in (None, "folded", "separate"):
+        (folder / "config.json").write_text(json.dumps({**config, "batchnorm": mode} if mode else config))
+        s = serve(paths=[folder])
+        profile = s.post("/v2/models/fashion/profile").json()
+        assert profile["batchnorm"] == (mode or "folded")
+        layers[mode] = profile["layers"]
+        classes[mode] = s.post("/classify?top=10", picture).json()["predictions"][0]["classes"]
+        assert s.stop() == 0
+    report = json.loads(subprocess.run([serving.BINARY, "inspect", folder, "--json"],
+                                       capture_output=True, check=True).stdout)
+    norms = [layer for layer in layers["separate"] if layer["op"] == "BatchNormalization"]
+    assert len(norms) == len(report["batchnorms"])
+    for layer in norms:  # time, bytes and share of each
+        assert layer["seconds"] > 0 and 0 < layer["share"] < 1 and layer["output_bytes"] > 0
+    assert not [layer for layer in layers["folded"] if layer["op"] == "BatchNormalization"]
+    assert classes[None] == classes["folded"]
+    for one, other in zip(classes["folded"], classes["separate"]):
+        assert one["index"] == other["index"] and abs(one["score"] - other["score"]) < 1e-5
