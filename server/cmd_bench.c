@@ -42,7 +42,7 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_SECONDS,
       .offset = offsetof(struct settings, seconds),
       .value = "TIME",
-      .help = "how long each combination is measured",
+      .help = "time for each combination",
       .min = 0.001,
       .max = 3600 },
     { .name = "shape",
@@ -83,7 +83,7 @@ const struct sv_command sv_bench_command = {
         "round. MODEL is a .onnx file, or a folder with a model.onnx.",
     .options = options,
     .defaults = &defaults,
-    .epilogue = "Example:\n"
+    .epilogue = "Examples:\n"
                 "  convd bench model.onnx --batch 1,8 --threads 1,2\n"
                 "  convd bench model.onnx --batchnorm folded,separate --profile\n"
                 "  convd bench model.onnx --batch 1,2,4,8 --plot speed.svg",

@@ -20,7 +20,7 @@ const struct sv_command sv_completion_command = {
     .summary = "Prints a script by which the shell completes commands, options and their values.",
     .options = options,
     .defaults = &defaults,
-    .epilogue = "Example:\n"
+    .epilogue = "Examples:\n"
                 "  convd completion bash > ~/.local/share/bash-completion/completions/convd\n"
                 "  convd completion zsh > ~/.zfunc/_convd",
 };

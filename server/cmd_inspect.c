@@ -70,7 +70,7 @@ const struct sv_command sv_inspect_command = {
                "with a model.onnx.",
     .options = options,
     .defaults = &defaults,
-    .epilogue = "Example:\n"
+    .epilogue = "Examples:\n"
                 "  convd inspect model.onnx\n"
                 "  convd inspect model.onnx --plot model.svg\n"
                 "  convd inspect model.onnx --threads 4,16 --batch 16\n"

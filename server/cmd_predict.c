@@ -60,7 +60,7 @@ const struct sv_command sv_predict_command = {
         "the exit status is then 1.",
     .options = options,
     .defaults = &defaults,
-    .epilogue = "Example:\n"
+    .epilogue = "Examples:\n"
                 "  convd predict models/fashion shoe.png --top 3\n"
                 "  convd predict models/fashion holiday/ --format csv > holiday.csv",
 };

@@ -46,7 +46,7 @@ const struct sv_command sv_run_command = {
                "MODEL is a .onnx file, or a folder with a model.onnx.",
     .options = options,
     .defaults = &defaults,
-    .epilogue = "Example:\n"
+    .epilogue = "Examples:\n"
                 "  convd run model.onnx --input x.npy --output out\n"
                 "  convd run model.onnx --input image=x.npy --input size=y.pb --output out",
 };

@@ -46,13 +46,14 @@ static const struct settings defaults = { .batch = 1, .seconds = 0.5 };
 const struct sv_command sv_tune_command = {
     .name = "tune",
     .usage = "MODEL",
-    .summary = "Measures the algorithms that each layer of a model can be computed by, and writes the\n"
-               "fastest to MODEL.tune, which all commands read from then on. Without such a file\n"
-               "algorithms are chosen by what they should cost. The file counts for this model and for\n"
-               "processors with the same kernels; results are the same bits on every start.",
+    .summary =
+        "Measures the algorithms that each layer of a model can be computed by, and writes the\n"
+        "fastest to MODEL.tune, which all commands read from then on. Without such a file\n"
+        "algorithms are chosen by what they should cost. The file counts for this model and for\n"
+        "processors with the same kernels; results are the same bits on every start.",
     .options = options,
     .defaults = &defaults,
-    .epilogue = "Example:\n"
+    .epilogue = "Examples:\n"
                 "  convd tune model.onnx\n"
                 "  convd tune model.onnx --batch 8 --threads 2",
 };
