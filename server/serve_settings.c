@@ -234,8 +234,9 @@ const struct sv_command sv_serve_command = {
     .epilogue = "SIGHUP: looks at the models again, and reads certificate and keys again.\n"
                 "SIGTERM or SIGINT: readiness goes false, requests at work are finished, exit 0.\n"
                 "A second one ends at once.\n\n"
-                "Example:\n"
-                "  convd serve model.onnx --port 8080",
+                "Examples:\n"
+                "  convd serve model.onnx --port 8080\n"
+                "  convd serve models/ --watch --model-control",
 };
 
 const struct sv_serve_settings sv_serve_defaults = {
