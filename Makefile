@@ -23,7 +23,7 @@ BUILD_PACKAGES := gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-
 LOAD_PACKAGES  := libcurl4-gnutls-dev
 TEST_PACKAGES  := clang libomp-14-dev libclang-rt-14-dev libcmocka-dev python3 python3-pytest \
     python3-numpy python3-requests python3-pil python3-onnx dataset-fashion-mnist \
-    python3-jsonschema libonnx-testdata xz-utils valgrind $(LOAD_PACKAGES)
+    python3-jsonschema libonnx-testdata xz-utils valgrind zsh $(LOAD_PACKAGES)
 PAGE_PACKAGES  := chromium fonts-dejavu-core $(if $(shell command -v npm),,nodejs npm)
 LINT_PACKAGES  := clang-format clang-tidy cppcheck $(LOAD_PACKAGES)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

@@ -32,14 +32,18 @@ static void print_choices(const char *choices)
         putchar(*choices == '|' ? ' ' : *choices);
 }
 
+static bool is_path(const struct sv_option *o)
+{
+    return o->value != NULL &&
+           (strstr(o->value, "FILE") != NULL || strstr(o->value, "DIR") != NULL ||
+            strstr(o->value, "PATH") != NULL);
+}
+
 /* What may follow an option that takes a value: the words, or nothing that is known. Files are
  * completed where nothing is said. */
 static void bash_values(const struct sv_option *o)
 {
-    const bool file =
-        o->value != NULL && (strstr(o->value, "FILE") != NULL || strstr(o->value, "DIR") != NULL ||
-                             strstr(o->value, "PATH") != NULL);
-    if (o->type == SV_OPTION_FLAG || file)
+    if (o->type == SV_OPTION_FLAG || is_path(o))
         return;
     printf("            --%s", o->name);
     if (o->letter != 0)
@@ -84,7 +88,7 @@ static void print_bash(void)
          "    if [[ $word == -* ]]; then\n"
          "        COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
          "    else\n"
-         "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
+         "        mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n"
          "    fi\n"
          "}\n"
          "complete -o filenames -F _convd " SV_NAME);
@@ -120,7 +124,7 @@ static void zsh_option(const struct sv_option *o)
         } else if (o->type != SV_OPTION_FLAG) {
             putchar(':');
             zsh_text(o->value != NULL ? o->value : "value");
-            fputs(":_files", stdout);
+            fputs(is_path(o) ? ":_files" : ": ", stdout);
         }
         puts("' \\");
     }

@@ -14,6 +14,8 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
+import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -732,14 +734,14 @@ def test_report_histograms(conv):
         "min": 2.0, "max": 2.0, "counts": [4] + [0] * 23}
 
 
-def complete(words):
+def complete(words, split=None):
     """What bash offers for the last of the words."""
     script = convd("completion", "bash").stdout
     line = " ".join(f"'{w}'" for w in words)
     return subprocess.run(
         ["bash", "-c", f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _convd; "
          'printf "%s\n" "${COMPREPLY[@]}"'], capture_output=True, text=True, check=True,
-        cwd=ROOT).stdout.split()
+        cwd=ROOT).stdout.strip().split(split)
 
 
 def test_completion():
@@ -749,11 +751,51 @@ def test_completion():
     assert complete(["convd", "serve", "--log-level", "w"]) == ["warn"]
     assert complete(["convd", "inspect", "READ"]) == ["README.md"]
     assert complete(["convd", "completion", ""]) == ["bash", "zsh"]
-    zsh = convd("completion", "zsh").stdout
-    assert zsh.startswith("#compdef convd\n") and "--log-level" in zsh
-    if shutil.which("zsh"):
-        subprocess.run(["zsh", "-n"], input=zsh, text=True, check=True)
     assert "bash or zsh" in error_of("completion", "fish", status=2)
+
+
+def test_completion_of_names_with_spaces(tmp_path):
+    (tmp_path / "my cat.jpg").touch()
+    assert complete(["convd", "predict", f"{tmp_path}/my"], split="\n") == [f"{tmp_path}/my cat.jpg"]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_completion_of_zsh(tmp_path):
+    """What a line becomes when Tab is pressed behind it, in a shell on a terminal."""
+    (tmp_path / "_convd").write_text(convd("completion", "zsh").stdout)
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "start").write_text(
+        f"fpath=({tmp_path} $fpath); autoload -U compinit; compinit -u -D\n"
+        "say() { print -r -- $BUFFER > said.new; mv said.new said; BUFFER= }; zle -N say; bindkey '^X' say\n")
+    lines = {"convd ins": "convd inspect ", "convd serve --log-lev": "convd serve --log-level ",
+             "convd serve --log-level w": "convd serve --log-level warn ",
+             "convd predict pho": "convd predict photo.jpg ", "convd serve --port pho": "convd serve --port pho",
+             "convd bench --plot pho": "convd bench --plot photo.jpg ", "convd completion z": "convd completion zsh "}
+    main, end = pty.openpty()
+    environment = {**ENVIRONMENT, "TERM": "xterm", "HOME": str(tmp_path)}
+    with subprocess.Popen(["zsh", "-f", "-i"], stdin=end, stdout=end, stderr=end, cwd=tmp_path,
+                          env=environment, start_new_session=True) as process:
+        os.close(end)
+
+        def read_on():  # or it waits for somebody to read
+            try:
+                while os.read(main, 65536):
+                    pass
+            except OSError:
+                pass
+        threading.Thread(target=read_on, daemon=True).start()
+        os.write(main, b"source start\n")
+        for line, wanted in lines.items():
+            os.write(main, line.encode() + b"\t\x18")
+            said = tmp_path / "said"
+            for _ in range(1200):
+                if said.exists():
+                    break
+                time.sleep(0.05)
+            assert said.read_text() == wanted + "\n", line
+            said.unlink()
+        process.kill()
+    os.close(main)
 
 
 def test_manual():
