@@ -784,17 +784,19 @@ def test_completion_of_zsh(tmp_path):
             except OSError:
                 pass
         threading.Thread(target=read_on, daemon=True).start()
-        os.write(main, b"source start\n")
-        for line, wanted in lines.items():
-            os.write(main, line.encode() + b"\t\x18")
-            said = tmp_path / "said"
-            for _ in range(1200):
-                if said.exists():
-                    break
-                time.sleep(0.05)
-            assert said.read_text() == wanted + "\n", line
-            said.unlink()
-        process.kill()
+        try:
+            os.write(main, b"source start\n")
+            for line, wanted in lines.items():
+                os.write(main, line.encode() + b"\t\x18")
+                said = tmp_path / "said"
+                for _ in range(1200):
+                    if said.exists():
+                        break
+                    time.sleep(0.05)
+                assert said.read_text() == wanted + "\n", line
+                said.unlink()
+        finally:
+            process.kill()  # what is waited for at the end of the block
     os.close(main)
 
 
