@@ -224,8 +224,9 @@ uninstall: ## remove what install put there
 	    $(LIBDIR)/pkgconfig/convd.pc $(PREFIX)/share/man/man1/convd.1 $(PREFIX)/share/convd \
 	    $(PREFIX)/share/bash-completion/completions/convd $(PREFIX)/share/zsh/site-functions/_convd)
 
-reference: all ## write the options' reference in server/README.md anew
+reference: all ## write the references in server/README.md anew: options, config.json
 	tests/reference.sh $(BIN) server/README.md
+	$(PYTHON) tests/config_reference.py server/README.md
 
 clean: ## remove build/
 	rm -rf build

@@ -812,6 +812,9 @@ def test_manual():
     done = subprocess.run([ROOT / "tests" / "reference.sh", "--check", CONVD,
                            ROOT / "server" / "README.md"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+    done = subprocess.run(["/usr/bin/python3", ROOT / "tests" / "config_reference.py", "--check",
+                           ROOT / "server" / "README.md"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_port_in_use(colours):
