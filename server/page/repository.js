@@ -29,6 +29,11 @@ function control(entry) {
         button(entry.state === "READY" ? "Reload" : "Load")));
 }
 
+// That somebody unloaded it is no trouble.
+function colourOf({ state, reason }) {
+    return state === "READY" ? "good" : !state || reason === "unloaded" ? "" : "bad";
+}
+
 async function refresh() {
     try {
         const [server, list] = await Promise.all([
@@ -39,7 +44,7 @@ async function refresh() {
         const focused = document.activeElement?.getAttribute("aria-label");
         byId("repository").replaceChildren(...list.map((entry) => make(
             "tr", {}, make("td", { class: "called" }, entry.name), make("td", {}, entry.version ?? ""),
-            make("td", { class: entry.state === "READY" ? "good" : "bad" }, entry.state ?? "not loaded"),
+            make("td", { class: colourOf(entry) }, entry.state ?? "not loaded"),
             make("td", {}, notes.get(entry.name) ?? entry.reason ?? ""), control(entry))));
         if (focused)
             byId("repository").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();

@@ -139,6 +139,7 @@ byId("files").addEventListener("change", (event) => {
     event.target.value = "";
 });
 byId("again").addEventListener("click", () => entries.forEach(wait));
+byId("top").addEventListener("change", () => entries.forEach(wait));
 byId("clear").addEventListener("click", clear);
 
 const drop = byId("drop");

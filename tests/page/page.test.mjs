@@ -63,6 +63,9 @@ test("three pictures get their labels, with the times", async () => {
     await page.emulateMedia({ colorScheme: "dark" });
     assert.deepEqual(await violations(page), []);
     await shot(page, "try-dark");
+    await page.fill("#top", "2");
+    await page.keyboard.press("Tab");
+    await page.waitForFunction(() => document.querySelectorAll(".classes li").length === 6);
     await page.click("#clear");
     assert.equal(await results.count(), 0);
     await end(page);
