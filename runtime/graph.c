@@ -310,13 +310,25 @@ static bool is_sorted(const struct rt_graph *g)
 {
     for (int i = 0; i < g->n_nodes; i++) {
         const struct rt_node *n = &g->node[i];
-        if (n->op == NULL)
-            return false;
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0 && g->value[n->in[k]].producer >= i)
                 return false;
     }
     return true;
+}
+
+/* Dead nodes go; the others keep their order. */
+static void close_ranks(struct rt_graph *g)
+{
+    int n_live = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (g->node[i].op == NULL)
+            continue;
+        if (n_live < i)
+            g->node[n_live] = g->node[i];
+        n_live++;
+    }
+    g->n_nodes = n_live;
 }
 
 /* The first node in the old order whose inputs are there goes next; a waiting node is looked at
@@ -325,13 +337,10 @@ static enum rt_status sort(struct rt_graph *g, struct rt_error *err)
 {
     if (is_sorted(g))
         return RT_OK;
-    int n_live = 0;
-    for (int i = 0; i < g->n_nodes; i++)
-        n_live += g->node[i].op != NULL;
     bool *made = rt_zalloc_array((size_t)g->n_values + 1, sizeof *made);
     int *stack = rt_alloc_array((size_t)g->n_nodes + 1, sizeof *stack);
     bool *placed = rt_zalloc_array((size_t)g->n_nodes + 1, sizeof *placed);
-    struct rt_node *node = rt_graph_alloc(g, (size_t)n_live + 1, sizeof *node);
+    struct rt_node *node = rt_graph_alloc(g, (size_t)g->n_nodes + 1, sizeof *node);
     enum rt_status s = RT_OK;
     int at = 0;
     if (made == NULL || stack == NULL || placed == NULL || node == NULL) {
@@ -339,7 +348,7 @@ static enum rt_status sort(struct rt_graph *g, struct rt_error *err)
         goto out;
     }
     for (int root = 0; root < g->n_nodes; root++) {
-        if (g->node[root].op == NULL || placed[root])
+        if (placed[root])
             continue;
         /* Depth first: what root needs, then root. */
         int depth = 0;
@@ -370,7 +379,7 @@ static enum rt_status sort(struct rt_graph *g, struct rt_error *err)
     }
     g->node = node;
     g->n_nodes = at;
-    g->cap_nodes = n_live + 1;
+    g->cap_nodes = at + 1;
     recount(g);
 out:
     rt_free(made);
@@ -389,6 +398,7 @@ enum rt_status rt_graph_tidy(struct rt_graph *g, struct rt_error *err)
         return rt_graph_nomem(g, err);
     drop_unread(g, stack);
     rt_free(stack);
+    close_ranks(g);
     recount(g);
     return sort(g, err);
 }

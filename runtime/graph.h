@@ -55,9 +55,9 @@ struct rt_value {
     const void *data; /* a constant's elements, else NULL. Lives in bulk memory or in the file's
                          bytes and never changes: other readers may share it */
     bool constant;    /* data counts; NULL data with constant set is an empty tensor */
-    /* Weights that only Convs read, which are made what they should be when they are packed, so that
-     * no copy of the file's is: as ops/conv.h has it. Those are floats at any address. Data is NULL
-     * then, else unscaled is. */
+    /* Weights that only Convs and Gemms read, which are made what they should be when they are
+     * packed, so that no copy of the file's is: as ops/conv.h has it. Those are floats at any
+     * address. Data is NULL then, else unscaled is. A Gemm's are the file's as they are. */
     const void *unscaled;
     const float *gain, *in_gain;
     bool turned;

@@ -107,16 +107,17 @@ static enum rt_status add_initializer(struct rt_importer *im, struct rt_scope *s
     return rt_add_constant(im, sc, name, t);
 }
 
-static bool is_conv(const struct rt_importer *im, const Onnx__NodeProto *node)
+/* Whether its second input is weights that are packed. */
+static bool packs_weights(const struct rt_importer *im, const Onnx__NodeProto *node)
 {
-    const char *domain = rt_text(node->domain);
-    return strcmp(rt_text(node->op_type), "Conv") == 0 &&
+    const char *domain = rt_text(node->domain), *type = rt_text(node->op_type);
+    return (strcmp(type, "Conv") == 0 || strcmp(type, "Gemm") == 0) &&
            (domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0) &&
            rt_called_function(im, node) == NULL;
 }
 
-/* Maps what the graph's nodes read to 1 where all of it is a Conv's weights, else to 0. A graph
- * with branches, which may read any of it, is left alone. */
+/* Maps what the graph's nodes read to 1 where all of it is weights that are packed, else to 0. A
+ * graph with branches, which may read any of it, is left alone. */
 static enum rt_status find_weights(const struct rt_importer *im, const Onnx__GraphProto *graph,
                                    struct rt_names *found)
 {
@@ -127,7 +128,7 @@ static enum rt_status find_weights(const struct rt_importer *im, const Onnx__Gra
     for (size_t i = 0; i < graph->n_node; i++)
         for (size_t k = 0; k < graph->node[i]->n_input; k++) {
             const char *name = rt_text(graph->node[i]->input[k]);
-            const bool only = k == 1 && is_conv(im, graph->node[i]);
+            const bool only = k == 1 && packs_weights(im, graph->node[i]);
             if (!rt_names_put(found, name, only ? rt_names_get(found, name, 1) : 0))
                 return rt_work_nomem(im);
         }

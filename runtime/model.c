@@ -258,7 +258,7 @@ static enum rt_status keep_source(struct rt_model *m, const void *bytes, size_t 
     }
     if (m->mode == RT_MODE_INTERPRETED) /* each run would make them anew */
         for (int i = 0; i < m->src->n_nodes; i++)
-            if (m->src->node[i].op == &rt_op_Conv) {
+            if (m->src->node[i].op == &rt_op_Conv || m->src->node[i].op == &rt_op_Gemm) {
                 enum rt_status s = rt_conv_settle_weights(m->src, &m->src->node[i], err);
                 if (s != RT_OK)
                     return s;

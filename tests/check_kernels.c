@@ -273,6 +273,42 @@ static void check_layout(const struct rt_kernels *k)
     }
 }
 
+/* Weights from an address that no float may have, to places the other way round. */
+static void check_pack(const struct rt_kernels *k)
+{
+    const size_t b = (size_t)k->block;
+    for (int maps = 1; maps <= k->block; maps++) {
+        for (size_t count = 0; count <= 2 * b + 3; count += count < 3 ? 1 : 2) {
+            const size_t stride = count + 2;
+            begin("%s packing %d maps, %zu weights", k->name, maps, count);
+            const size_t reach = count > 0 ? stride * (size_t)(maps - 1) + count : 0;
+            struct guarded x = guarded_noise(reach + 1), y = guarded_floats(2 * count * b);
+            struct guarded gain = guarded_noise(b);
+            for (size_t l = (size_t)maps; l < b; l++)
+                gain.at[l] = 0.0f;
+            char *odd =
+                (char *)x.at + 1; /* the page behind it begins 3 bytes after the last float */
+            memmove(odd, x.at, reach * sizeof(float));
+            int64_t at[64];
+            for (size_t i = 0; i < count; i++)
+                at[i] = (int64_t)(2 * b * (count - 1 - i));
+            k->pack(y.at, at, (const rt_float_anywhere *)(const void *)odd, count, stride, maps,
+                    gain.at);
+            for (size_t i = 0; i < count; i++)
+                for (size_t l = 0; l < b; l++) {
+                    float v = 0.0f;
+                    if (l < (size_t)maps)
+                        memcpy(&v, odd + (l * stride + i) * sizeof v, sizeof v);
+                    volatile float want = l < (size_t)maps ? v * gain.at[l] : 0.0f;
+                    CHECK(same(y.at[(size_t)at[i] + l], want), "weight %zu of map %zu", i, l);
+                }
+            guarded_free(&x);
+            guarded_free(&y);
+            guarded_free(&gain);
+        }
+    }
+}
+
 /* A mac of odd strides: groups of lanes, taps and pixels lie where nothing is dense. */
 static void check_mac_of(const struct rt_kernels *k, size_t pixels, size_t blocks, size_t outer,
                          size_t kh, size_t kw, size_t last_lanes, bool residual, bool clamp)
@@ -646,6 +682,7 @@ static void check_level_slots(const struct rt_kernels *k)
     check_binary(k);
     check_affine(k);
     check_layout(k);
+    check_pack(k);
     check_mac(k);
     check_depthwise(k);
     check_grouped(k);

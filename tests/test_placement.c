@@ -1,5 +1,5 @@
-/* Weights wherever they lie in a file: at addresses that no float may have, too, they are read in
- * place by the convolutions alone, and answers are the same bit for bit. */
+/* Weights wherever they lie in a file: at addresses that no float may have, too, convolutions and
+ * linear layers alone read them in place, and answers are the same bit for bit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@
 #define PLANE (CHANNELS * SIDE * SIDE)
 #define SAMPLES 2
 
-enum { FLOAT = 1 };
+enum { FLOAT = 1, INT64 = 7 };
 
 static struct bytes attr_ints(const char *name, const int64_t *v, size_t n)
 {
@@ -89,6 +89,48 @@ static struct bytes every_kind(int64_t side)
     return model(g);
 }
 
+static void add_gemm(struct bytes *graph, const char *in, const char *out, int64_t turned)
+{
+    put_message(graph, 1, with_attr(node("Gemm", out, in, out), attr_int("transB", turned)));
+}
+
+/* Linear layers: weights turned or not, changed by a batch norm before and behind them, of a
+ * constant, and read by somebody else, too. */
+static struct bytes linear_layers(int64_t side)
+{
+    const int64_t square[] = { CHANNELS, CHANNELS }, plane[] = { 0, CHANNELS, SIDE, SIDE };
+    struct bytes g = { 0 };
+    for (int i = 0; i < 4; i++)
+        add_constant(&g, (const char *[]){ "w_turned", "w_plain", "w_fixed", "w_sum" }[i], 2,
+                     square);
+    add_constant(&g, "w_wide", 2, (const int64_t[]){ CHANNELS, PLANE });
+    add_constant(&g, "k", 2, (const int64_t[]){ 1, CHANNELS });
+    for (int i = 0; i < 3; i++)
+        add_constant(&g, (const char *[]){ "gamma", "beta", "mean" }[i], 1,
+                     (const int64_t[]){ CHANNELS });
+    struct bytes shape = tensor("shape", INT64, 1, (const int64_t[]){ 4 });
+    put_data(&shape, 9, plane, sizeof plane);
+    put_message(&g, 5, shape);
+    put_message(&g, 1, node("Mul", "var", "gamma,gamma", "var"));
+    put_message(&g, 1, node("GlobalAveragePool", "pool", "x", "pool"));
+    put_message(&g, 1, node("Flatten", "flat", "pool", "flat"));
+    put_message(&g, 1,
+                node("BatchNormalization", "norm_in", "flat,gamma,beta,mean,var", "norm_in"));
+    add_gemm(&g, "norm_in,w_turned", "turned", 1);
+    put_message(&g, 1, node("BatchNormalization", "norm", "turned,gamma,beta,mean,var", "norm"));
+    add_gemm(&g, "norm,w_plain", "plain", 0);
+    add_gemm(&g, "k,w_fixed", "fixed", 1);
+    put_message(&g, 1, node("Add", "both", "plain,fixed", "both"));
+    add_gemm(&g, "both,w_sum", "sum", 0);
+    put_message(&g, 1, node("ReduceMean", "mean_w", "w_sum", "mean_w"));
+    put_message(&g, 1, node("Add", "more", "sum,mean_w", "more"));
+    add_gemm(&g, "more,w_wide", "wide", 0);
+    put_message(&g, 1, node("Reshape", "out", "wide,shape", "y"));
+    put_message(&g, 11, value("x", FLOAT, 4, (const int64_t[]){ -1, CHANNELS, side, side }));
+    put_message(&g, 12, value("y", FLOAT, 4, (const int64_t[]){ -1, CHANNELS, SIDE, SIDE }));
+    return model(g);
+}
+
 /* Loads the file from an address that is at past a multiple of 64, which is all it needs to be
  * there for, and runs it. */
 static void answer(const struct bytes *file, size_t at, const struct rt_options *o, float *y)
@@ -120,10 +162,9 @@ static void answer(const struct bytes *file, size_t at, const struct rt_options 
     rt_model_release(m);
 }
 
-static void check_answers(int64_t side, const struct rt_options *o)
+static void check_file(struct bytes file, const struct rt_options *o)
 {
     static float first[SAMPLES * PLANE], y[SAMPLES * PLANE];
-    struct bytes file = every_kind(side);
     /* Each of the file's floats lies where floats may in one of four places. */
     for (size_t at = 0; at < sizeof(float); at++) {
         answer(&file, at, o, at == 0 ? first : y);
@@ -132,6 +173,12 @@ static void check_answers(int64_t side, const struct rt_options *o)
     }
     assert_true(first[0] != first[1] && first[0] == first[0]);
     free(file.p);
+}
+
+static void check_answers(int64_t side, const struct rt_options *o)
+{
+    check_file(every_kind(side), o);
+    check_file(linear_layers(side), o);
 }
 
 static void answers_are_the_same(void **state)
@@ -170,17 +217,9 @@ static size_t peak_of_loading(const struct bytes *file, size_t at)
     return peak;
 }
 
-static void no_copy_is_made(void **state)
+/* The file has so many bytes of weights. */
+static void check_peak(struct bytes file, size_t weights)
 {
-    (void)state;
-    const int64_t dims[] = { -1, 512, SIDE, SIDE };
-    const size_t weights = (size_t)512 * 512 * 9 * sizeof(float);
-    struct bytes g = { 0 };
-    add_weights(&g, "w", 512, 512, 3);
-    add_conv(&g, "x,w", "y", 1, 1);
-    put_message(&g, 11, value("x", FLOAT, 4, dims));
-    put_message(&g, 12, value("y", FLOAT, 4, dims));
-    struct bytes file = model(g);
     size_t least = SIZE_MAX, most = 0;
     for (size_t at = 0; at < sizeof(float); at++) {
         const size_t peak = peak_of_loading(&file, at);
@@ -190,6 +229,24 @@ static void no_copy_is_made(void **state)
     if (most - least > weights / 2)
         fail_msg("loading takes %zu bytes in one place, %zu in another", least, most);
     free(file.p);
+}
+
+static void no_copy_is_made(void **state)
+{
+    (void)state;
+    const int64_t dims[] = { -1, 512, SIDE, SIDE };
+    struct bytes g = { 0 };
+    add_weights(&g, "w", 512, 512, 3);
+    add_conv(&g, "x,w", "y", 1, 1);
+    put_message(&g, 11, value("x", FLOAT, 4, dims));
+    put_message(&g, 12, value("y", FLOAT, 4, dims));
+    check_peak(model(g), (size_t)512 * 512 * 9 * sizeof(float));
+    g = (struct bytes){ 0 };
+    add_constant(&g, "w", 2, (const int64_t[]){ 512, 512 * 9 });
+    add_gemm(&g, "x,w", "y", 0);
+    put_message(&g, 11, value("x", FLOAT, 2, (const int64_t[]){ -1, 512 }));
+    put_message(&g, 12, value("y", FLOAT, 2, (const int64_t[]){ -1, 512 * 9 }));
+    check_peak(model(g), (size_t)512 * 512 * 9 * sizeof(float));
 }
 
 int main(void)

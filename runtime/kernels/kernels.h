@@ -194,6 +194,10 @@ struct rt_kernels {
     void (*to_blocked)(float *y, const rt_float_anywhere *x, size_t pixels, size_t stride,
                        int channels);
     void (*to_plain)(float *y, const float *x, size_t pixels, size_t stride, int channels);
+    /* Weights of a block of maps, each a row of x, side by side: y[at[i] + l] = x[l * stride + i] *
+     * gain[l] for l in 0..maps-1 and 0 for the lanes after that, whose gain has to be 0. */
+    void (*pack)(float *y, const int64_t *at, const rt_float_anywhere *x, size_t count,
+                 size_t stride, int maps, const float *gain);
 
     int tile; /* pixels that mac does at once; a row of a multiple of it has no slower rest */
     int wide; /* blocks that mac does at once where it is given as many */

@@ -132,66 +132,71 @@ static int64_t panels_at_once(const struct state *s, int64_t panel)
     return s->blocks - 2 * panel >= 2 * most ? most : 1;
 }
 
-/* Weights of a map that are transposed at a time. */
+/* Weights of a map that are packed at a time. */
 #define PACK_FLOATS 256
 #define MAX_BLOCK 16
 
-/* Where weight q of a map, [channel][kh][kw], is in a panel of so many maps. */
-static int64_t packed_at(const struct state *s, int64_t q, int64_t maps, int64_t block)
+/* Where weights first .. first + count - 1 of a map, [channel][kh][kw], are in a panel of so many
+ * maps: at[0..count). */
+static void packed_at(const struct state *s, int64_t first, int64_t count, int64_t maps,
+                      int64_t *at)
 {
-    const int64_t taps = s->c.kernel[1] * s->c.kernel[2];
-    if (s->width == 1 || taps == 1)
-        return q * maps;
-    const int64_t ch = q / taps, o = ch / block;
-    const int64_t lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
-    return (o * block * taps + q % taps * lanes + ch % block) * maps;
-}
-
-/* Weights at.. of count for each of a block's maps from map on, side by side; lanes past the last
- * are 0, whatever gain they have. */
-static void turn(float *turned, const struct state *s, int64_t map, int64_t maps, int64_t row,
-                 int64_t at, int64_t count)
-{
-    const struct rt_kernels *k = rt_kernels();
-    if (!s->unpacked.turned) {
-        k->to_blocked(turned, s->unpacked.w + map * row + at, (size_t)count, (size_t)row,
-                      (int)maps);
+    const int64_t block = rt_kernels()->block, taps = s->c.kernel[1] * s->c.kernel[2];
+    if (s->width == 1 || taps == 1) {
+        for (int64_t i = 0; i < count; i++)
+            at[i] = (first + i) * maps;
         return;
     }
-    if (maps < k->block)
-        memset(turned, 0, (size_t)(count * k->block) * sizeof *turned);
-    for (int64_t q = 0; q < count; q++)
-        memcpy(turned + q * k->block, s->unpacked.w + (at + q) * s->c.maps + map,
-               (size_t)maps * sizeof *turned);
+    int64_t tap = first % taps;
+    for (int64_t ch = first / taps, i = 0; i < count; ch++, tap = 0) {
+        const int64_t o = ch / block, lanes = o + 1 < s->outer ? s->lanes : s->last_lanes;
+        for (; tap < taps && i < count; tap++)
+            at[i++] = (o * block * taps + tap * lanes + ch % block) * maps;
+    }
 }
 
-/* [group][panel][outer][kh][kw][lane][block of the panel][b]; lanes past the last map are 0. */
+/* Weights first .. first + count - 1 of a block's maps from map on, to to[at[0..count)]; lanes past
+ * the last map are 0, whatever gain they have. */
+static void pack_block(const struct state *s, float *to, const int64_t *at, int64_t map,
+                       int64_t maps, int64_t first, int64_t count)
+{
+    const struct rt_conv *c = &s->c;
+    const struct rt_kernels *k = rt_kernels();
+    const int64_t block = k->block, row = c->group_channels * c->kernel[1] * c->kernel[2];
+    float gain[MAX_BLOCK];
+    for (int64_t l = 0; l < block; l++)
+        gain[l] = l < maps ? rt_conv_gain(&s->unpacked, map + l) : 0.0f;
+    if (!s->unpacked.turned)
+        k->pack(to, at, s->unpacked.w + map * row + first, (size_t)count, (size_t)row, (int)maps,
+                gain);
+    for (int64_t i = 0; s->unpacked.turned && i < count; i++) {
+        float *lanes = to + at[i];
+        memset(lanes, 0, (size_t)block * sizeof *lanes);
+        memcpy(lanes, s->unpacked.w + (first + i) * c->maps + map, (size_t)maps * sizeof *lanes);
+        k->affine_block(lanes, lanes, 1, gain, NULL);
+    }
+    for (int64_t i = 0; s->unpacked.in_gain != NULL && i < count; i++)
+        k->affine(to + at[i], to + at[i], (size_t)block, s->unpacked.in_gain[first + i], 0.0f);
+}
+
+/* [group][panel][outer][kh][kw][lane][block of the panel][b]. */
 static void pack_panel(void *ctx, int64_t panel)
 {
     const struct state *s = ctx;
     const struct rt_conv *c = &s->c;
-    const struct rt_kernels *k = rt_kernels();
-    const int64_t block = k->block, row = c->group_channels * c->kernel[1] * c->kernel[2];
+    const int64_t block = rt_kernels()->block;
+    const int64_t row = c->group_channels * c->kernel[1] * c->kernel[2];
     const int64_t group = panel / s->panels, first = panel % s->panels * 2;
     const int64_t blocks = rt_least(2, s->blocks - first);
-    float turned[PACK_FLOATS * MAX_BLOCK], gain[MAX_BLOCK];
     float *to = s->w + (size_t)panel * s->panel_floats;
-    for (int64_t b = 0; b < blocks; b++, to += block) {
-        const int64_t in_group = (first + b) * block, map = group * c->group_maps + in_group;
-        const int64_t maps = rt_least(block, c->group_maps - in_group);
-        for (int64_t l = 0; l < block; l++)
-            gain[l] = l < maps ? rt_conv_gain(&s->unpacked, map + l) : 0.0f;
-        for (int64_t at = 0; at < row; at += PACK_FLOATS) {
-            const int64_t count = rt_least(PACK_FLOATS, row - at);
-            turn(turned, s, map, maps, row, at, count);
-            k->affine_block(turned, turned, (size_t)count, gain, NULL);
-            for (int64_t q = 0; q < count; q++) {
-                float *from = turned + q * block;
-                if (s->unpacked.in_gain != NULL)
-                    k->affine(from, from, (size_t)block, s->unpacked.in_gain[at + q], 0.0f);
-                memcpy(to + packed_at(s, at + q, blocks * block, block), from,
-                       (size_t)block * sizeof *to);
-            }
+    int64_t at[PACK_FLOATS];
+    for (int64_t q = 0; q < row; q += PACK_FLOATS) {
+        const int64_t count = rt_least(PACK_FLOATS, row - q);
+        packed_at(s, q, count, blocks * block, at);
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t in_group = (first + b) * block, map = group * c->group_maps + in_group;
+            pack_block(s, to + b * block, at, map, rt_least(block, c->group_maps - in_group), q,
+                       count);
         }
     }
 }

@@ -130,9 +130,12 @@ static void pack_panel(void *ctx, int64_t panel)
     const struct rt_kernels *k = rt_kernels();
     const int64_t block = k->block, blocks = rt_least(2, s->blocks - 2 * panel);
     const int64_t row = s->c.channels * 9;
-    float taps[9 * MAX_BLOCK], gain[MAX_BLOCK];
+    float taps[9 * PACK_CHANNELS * MAX_BLOCK], gain[MAX_BLOCK];
+    int64_t at[9 * PACK_CHANNELS];
     float room[36 * PACK_CHANNELS * 2 * MAX_BLOCK];
     const size_t step = (size_t)(s->c.channels * 2 * block); /* also where a panel has one block */
+    for (int64_t i = 0; i < 9 * PACK_CHANNELS; i++)
+        at[i] = i * block;
     for (int64_t first = 0; first < s->c.channels; first += PACK_CHANNELS) {
         const int64_t channels = rt_least(PACK_CHANNELS, s->c.channels - first);
         const size_t stretch = (size_t)(channels * blocks * block);
@@ -140,12 +143,11 @@ static void pack_panel(void *ctx, int64_t panel)
             const int64_t map = (2 * panel + b) * block, maps = rt_least(block, s->c.maps - map);
             for (int64_t l = 0; l < block; l++)
                 gain[l] = l < maps ? rt_conv_gain(&s->w, map + l) : 0.0f;
-            for (int64_t ch = 0; ch < channels; ch++) {
-                k->to_blocked(taps, s->w.w + map * row + (first + ch) * 9, 9, (size_t)row,
-                              (int)maps);
-                k->affine_block(taps, taps, 9, gain, NULL);
-                k->winograd_weights(room + (ch * blocks + b) * block, stretch, taps, s->m);
-            }
+            k->pack(taps, at, s->w.w + map * row + first * 9, (size_t)(channels * 9), (size_t)row,
+                    (int)maps, gain);
+            for (int64_t ch = 0; ch < channels; ch++)
+                k->winograd_weights(room + (ch * blocks + b) * block, stretch,
+                                    taps + ch * 9 * block, s->m);
         }
         float *u = s->u + (size_t)panel * s->u_panel + first * blocks * block;
         for (int64_t e = 0; e < s->elements; e++)

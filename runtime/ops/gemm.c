@@ -219,7 +219,7 @@ static enum rt_status absorb_affine(struct rt_graph *g, struct rt_node *n, const
     int b = rt_graph_add_floats(g, &shape, &new_b), c = rt_graph_add_floats(g, &row, &new_c);
     if (b < 0 || c < 0)
         return rt_graph_nomem(g, err);
-    const float *old = rt_in(g, n, B)->data;
+    const rt_float_anywhere *old = rt_gemm_elements(rt_in(g, n, B));
     for (int64_t r = 0; r < shape.dim[0]; r++)
         for (int64_t k = 0; k < shape.dim[1]; k++)
             new_b[r * shape.dim[1] + k] = old[r * shape.dim[1] + k] * scale[at.trans_b ? r : k];
@@ -241,7 +241,7 @@ static enum rt_status absorb_input_affine(struct rt_graph *g, struct rt_node *n,
     int b = rt_graph_add_floats(g, &shape, &new_b), c = rt_graph_add_floats(g, &row, &new_c);
     if (b < 0 || c < 0)
         return rt_graph_nomem(g, err);
-    const float *old = rt_in(g, n, B)->data;
+    const rt_float_anywhere *old = rt_gemm_elements(rt_in(g, n, B));
     for (int64_t i = 0; i < columns; i++) {
         double sum = 0.0;
         for (int64_t j = 0; j < k; j++) {

@@ -44,8 +44,14 @@ struct rt_gemm {
     /* Of a right that is packed: its shape, as the node gives it back, and what it is packed from. */
     struct rt_shape right;
     struct rt_product packing;
-    const float *unpacked;
+    const rt_float_anywhere *unpacked;
 };
+
+/* A constant right's, which may have been left in the file. */
+static inline const rt_float_anywhere *rt_gemm_elements(const struct rt_value *right)
+{
+    return right->unscaled != NULL ? right->unscaled : right->data;
+}
 
 /* What run() gets for right: the one that was packed has only its shape. */
 static inline const struct rt_shape *rt_gemm_right(const struct rt_call *c)
@@ -62,8 +68,8 @@ enum rt_status rt_gemm_keep_right(struct rt_build *b, struct rt_node *n, struct 
                                   const struct rt_product *p, struct rt_error *err);
 /* Packs a panel (of two vectors of columns) of one right matrix, times alpha; to is where that panel
  * starts. */
-void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
-                        float alpha);
+void rt_gemm_pack_panel(float *to, const struct rt_product *p, const rt_float_anywhere *right,
+                        int64_t panel, float alpha);
 /* A number a column filled up with zeros, in arena; columns NULL: all zero. Times by. NULL: no
  * memory. */
 float *rt_gemm_columns(struct rt_arena *arena, const float *columns, int64_t n, float by);

@@ -31,8 +31,8 @@ size_t rt_gemm_packed(int64_t k, int64_t n)
 #define PACK_K 256
 
 /* The columns of one vector, each a stretch of memory, times alpha. */
-static void pack_turned(float *to, const struct rt_product *p, const float *right, int64_t columns,
-                        int64_t pitch, float alpha)
+static void pack_turned(float *to, const struct rt_product *p, const rt_float_anywhere *right,
+                        int64_t columns, int64_t pitch, float alpha)
 {
     const struct rt_kernels *kernels = rt_kernels();
     const int64_t block = kernels->block;
@@ -47,8 +47,8 @@ static void pack_turned(float *to, const struct rt_product *p, const float *righ
 }
 
 /* [k][blocks of the panel][b]; columns that do not exist are 0. */
-void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *right, int64_t panel,
-                        float alpha)
+void rt_gemm_pack_panel(float *to, const struct rt_product *p, const rt_float_anywhere *right,
+                        int64_t panel, float alpha)
 {
     const int64_t block = rt_kernels()->block, first = panel * 2 * block;
     const int64_t columns = p->n - first > block ? 2 * block : block;
@@ -61,7 +61,7 @@ void rt_gemm_pack_panel(float *to, const struct rt_product *p, const float *righ
         return;
     }
     for (int64_t k = 0; k < p->k; k++, to += columns) {
-        const float *from = right + k * p->right_k;
+        const rt_float_anywhere *from = right + k * p->right_k;
         for (int64_t i = 0; i < real; i++)
             to[i] = alpha * from[i];
         for (int64_t i = real; i < columns; i++)
@@ -90,7 +90,7 @@ enum rt_status rt_gemm_keep_right(struct rt_build *b, struct rt_node *n, struct 
     if (g->packed == NULL)
         return rt_fail_nomem(err, floats * sizeof *g->packed);
     g->packing = *p;
-    g->unpacked = right->data;
+    g->unpacked = rt_gemm_elements(right);
     g->right = right->shape;
     n->weight_bytes = floats * sizeof *g->packed;
     n->in[1] = -1;
