@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -208,3 +209,29 @@ class Load:
         out, _ = self.process.communicate(timeout=300)
         (level,) = json.loads(out)["sides"][0]["levels"]
         return level
+
+
+class LastingLoad:
+    """Two generators, each one load after the other, until finish(): however long what is done meanwhile
+    takes, one of them is at work."""
+
+    def __init__(self, program, url, seconds, connections):
+        self.ending, self.levels = threading.Event(), []
+
+        def repeat(first):
+            each = first
+            while not self.ending.is_set():
+                self.levels.append(Load(program, url, each, "-c", connections // 2).finish())
+                each = seconds
+
+        self.threads = [threading.Thread(target=repeat, args=[s], daemon=True)
+                        for s in (seconds / 2, seconds)]
+        for thread in self.threads:
+            thread.start()
+
+    def finish(self):
+        """Requests and failures of all of them."""
+        self.ending.set()
+        for thread in self.threads:
+            thread.join()
+        return {key: sum(level[key] for level in self.levels) for key in ("requests", "failed")}
