@@ -1,4 +1,5 @@
-/* Hands out cores in order of arrival: a counting semaphore with tickets. */
+/* Hands out cores in order of arrival. Whoever gives cores back hands them on to those that wait,
+ * and wakes nobody else: a thread that wakes up in vain takes the core of one that computes. */
 #include "server/cores.h"
 
 #include <assert.h>
@@ -6,11 +7,18 @@
 
 #include "runtime/rt.h"
 
+/* One that sleeps in sv_cores_take(). */
+struct waiter {
+    int n;
+    bool served; /* its cores have been taken for it */
+    pthread_cond_t changed;
+    struct waiter *next;
+};
+
 struct sv_cores {
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     int total, free;
-    unsigned next_ticket, serving;
+    struct waiter *first, *last; /* in order of arrival */
 };
 
 enum rt_status sv_cores_create(int total, struct sv_cores **out, struct rt_error *err)
@@ -20,7 +28,6 @@ enum rt_status sv_cores_create(int total, struct sv_cores **out, struct rt_error
     if (c == NULL)
         return rt_fail_nomem(err, sizeof *c);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->changed, NULL);
     c->total = c->free = total;
     *out = c;
     return RT_OK;
@@ -31,7 +38,6 @@ void sv_cores_destroy(struct sv_cores *c)
     if (c == NULL)
         return;
     assert(c->free == c->total);
-    pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);
     rt_free(c);
 }
@@ -41,6 +47,31 @@ int sv_cores_total(const struct sv_cores *c)
     return c->total;
 }
 
+/* Under the lock. */
+static void wait_in_line(struct sv_cores *c, int n)
+{
+    struct waiter w = { .n = n, .changed = PTHREAD_COND_INITIALIZER };
+    *(c->last != NULL ? &c->last->next : &c->first) = &w;
+    c->last = &w;
+    while (!w.served)
+        pthread_cond_wait(&w.changed, &c->lock);
+    pthread_cond_destroy(&w.changed);
+}
+
+/* A wide team waits at the head until enough is free; narrow ones behind it may not overtake, or it
+ * would wait for ever. Under the lock. */
+static void serve(struct sv_cores *c)
+{
+    for (struct waiter *w = c->first; w != NULL && w->n <= c->free; w = c->first) {
+        c->free -= w->n;
+        c->first = w->next;
+        if (c->first == NULL)
+            c->last = NULL;
+        w->served = true;
+        pthread_cond_signal(&w->changed);
+    }
+}
+
 void sv_cores_take(struct sv_cores *c, int n)
 {
     if (c == NULL)
@@ -48,14 +79,10 @@ void sv_cores_take(struct sv_cores *c, int n)
     if (n > c->total)
         n = c->total;
     pthread_mutex_lock(&c->lock);
-    /* A wide team waits at the head until enough is free; narrow ones behind it may not overtake,
-     * or it would wait for ever. */
-    unsigned ticket = c->next_ticket++;
-    while (ticket != c->serving || c->free < n)
-        pthread_cond_wait(&c->changed, &c->lock);
-    c->free -= n;
-    c->serving++;
-    pthread_cond_broadcast(&c->changed);
+    if (c->first == NULL && c->free >= n)
+        c->free -= n;
+    else
+        wait_in_line(c, n);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -66,7 +93,7 @@ bool sv_cores_try_take(struct sv_cores *c, int n)
     if (n > c->total)
         n = c->total;
     pthread_mutex_lock(&c->lock);
-    bool taken = c->next_ticket == c->serving && c->free >= n;
+    bool taken = c->first == NULL && c->free >= n;
     if (taken)
         c->free -= n;
     pthread_mutex_unlock(&c->lock);
@@ -78,7 +105,7 @@ int sv_cores_take_spare(struct sv_cores *c, int most)
     if (c == NULL)
         return most;
     pthread_mutex_lock(&c->lock);
-    int n = c->next_ticket != c->serving ? 0 : c->free < most ? c->free : most;
+    int n = c->first != NULL ? 0 : c->free < most ? c->free : most;
     c->free -= n;
     pthread_mutex_unlock(&c->lock);
     return n;
@@ -92,7 +119,7 @@ void sv_cores_give(struct sv_cores *c, int n)
         n = c->total;
     pthread_mutex_lock(&c->lock);
     c->free += n;
-    pthread_cond_broadcast(&c->changed);
+    serve(c);
     pthread_mutex_unlock(&c->lock);
 }
 
