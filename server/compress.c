@@ -195,31 +195,35 @@ static bool deflate_all(enum sv_coding coding, const void *from, size_t len, cha
     return done;
 }
 
-void sv_response_deflate(struct sv_request *req)
+void sv_response_deflate_as(struct sv_response *res, enum sv_coding coding)
 {
     static const char *const name[] = {
         [SV_CODING_GZIP] = "gzip", [SV_CODING_DEFLATE] = "deflate"
     };
-    struct sv_response *res = &req->response;
-    for (int i = 0; i < res->n_headers; i++)
-        if (strcmp(res->header[i].name, "Content-Encoding") == 0)
-            return;
-    if (res->body_len < DEFLATE_FROM || res->body_len > UINT32_MAX ||
+    if (res->coded || res->body_len < DEFLATE_FROM || res->body_len > UINT32_MAX ||
         (res->content_type != NULL && strcmp(res->content_type, "application/octet-stream") == 0))
         return;
     sv_response_header(res, "Vary", "Accept-Encoding");
-    enum sv_coding coding = sv_accepted_coding(sv_request_header(req, "Accept-Encoding"));
-    if (coding == SV_CODING_IDENTITY)
-        return;
     size_t len = res->body_len - res->body_len / 8;
-    struct sv_text t = { .p = rt_alloc(len), .room = len };
-    if (t.p == NULL || !deflate_all(coding, res->body, res->body_len, t.p, &len)) {
-        sv_text_reset(&t);
-        return;
+    struct sv_text t = { .p = NULL };
+    if (coding != SV_CODING_IDENTITY) {
+        t.p = rt_alloc(len);
+        t.room = len;
     }
-    t.len = len;
-    sv_response_header(res, "Content-Encoding", "%s", name[coding]);
-    sv_response_text(res, &t);
+    if (t.p != NULL && deflate_all(coding, res->body, res->body_len, t.p, &len)) {
+        t.len = len;
+        sv_response_header(res, "Content-Encoding", "%s", name[coding]);
+        sv_response_text(res, &t);
+    }
+    sv_text_reset(&t);
+    res->coded = true; /* or is to stay as it is */
+}
+
+void sv_response_deflate(struct sv_request *req)
+{
+    if (!req->response.coded && req->response.body_len >= DEFLATE_FROM)
+        sv_response_deflate_as(&req->response,
+                               sv_accepted_coding(sv_request_header(req, "Accept-Encoding")));
 }
 
 /* More than any page has. */
@@ -231,6 +235,7 @@ void sv_response_gzip(struct sv_request *req, const void *gzip, size_t len)
     if (sv_accepted_coding(sv_request_header(req, "Accept-Encoding")) == SV_CODING_GZIP) {
         sv_response_header(res, "Vary", "Accept-Encoding");
         sv_response_header(res, "Content-Encoding", "gzip");
+        res->coded = true;
         res->body = gzip;
         res->body_len = len;
         return;

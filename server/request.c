@@ -41,6 +41,7 @@ static void drop_body(struct sv_response *res)
     res->body = NULL;
     res->body_len = 0;
     res->body_owned = false;
+    res->coded = false;
 }
 
 void sv_response_static(struct sv_response *res, const char *text)

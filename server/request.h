@@ -23,6 +23,7 @@ struct sv_response {
     const void *body;         /* set through the functions below */
     size_t body_len;
     bool body_owned;
+    bool coded; /* whether to compress the body has been decided (compress.h) */
     int n_headers;
     struct sv_header {
         const char *name; /* static */
@@ -82,7 +83,8 @@ struct sv_request {
 
     /* A header by its name in any case, NULL when absent; and value i, from 0, of those that a
      * query has for a name, still percent-encoded, NULL behind the last. Only while a handler or
-     * finish runs. Ask through sv_request_header() and sv_request_query_int(). */
+     * finish runs; the strings live as long as the request. Ask through sv_request_header() and
+     * sv_request_query_int(). */
     const char *(*find_header)(const struct sv_request *req, const char *name);
     const char *(*find_query)(const struct sv_request *req, const char *name, int i);
     /* Where it came from; "" when that is not known. NULL: never known. */
@@ -114,7 +116,8 @@ void sv_request_identify(struct sv_request *req);
 int sv_request_status(const struct sv_request *req);
 
 /* Called by a handler that returns without an answer. From then on the request may be woken, by
- * any thread, even before the handler has returned; the handler must not touch it any more. */
+ * any thread, even before the handler has returned; the handler must not touch it any more. Until
+ * then it belongs to whoever wakes it, but for what may only be asked while a handler runs. */
 void sv_request_sleep(struct sv_request *req, const struct sv_work *work, void *state);
 /* Ends the sleep. Once; the caller must not touch req or state after it. */
 void sv_request_wake(struct sv_request *req);

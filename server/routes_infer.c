@@ -4,19 +4,38 @@
 #include "runtime/rt.h"
 #include "server/clock.h"
 #include "server/codec.h"
+#include "server/compress.h"
+
+#include <stdlib.h>
+
+/* So much JSON, or so many values to print as such, take less time than asking the pool. */
+#define SHORT_JSON ((size_t)64 << 10)
+#define FEW_VALUES ((size_t)8 << 10)
 
 /* A request from its decoding to its answer. */
 struct waiting {
+    struct sv_task task; /* its decoding, or its encoding, if that is long */
+    struct sv_pool *pool;
+    size_t max_pixels;
     struct sv_request *req;
     struct sv_model *model;
+    enum sv_form form;
+    const char *json_len;  /* the header's; NULL: it is absent */
+    enum sv_coding coding; /* that the answer may have */
+    struct rt_error error; /* of its decoding */
     struct sv_infer infer;
+    atomic_bool decoded, cancelled; /* from decoded on there is a job to cancel */
+    bool answered;                  /* the response is filled */
 };
 
-static void finish(void *state, struct sv_request *req)
+static void fill(struct waiting *w)
 {
-    struct waiting *w = state;
-    struct sv_response *res = &req->response;
-    sv_account_job(req, w->model, w->infer.job);
+    struct sv_response *res = &w->req->response;
+    if (w->error.status != RT_OK) {
+        sv_reply_error(res, &w->error);
+        return;
+    }
+    sv_account_job(w->req, w->model, w->infer.job);
     if (w->infer.job->error.status != RT_OK) {
         sv_reply_error(res, &w->infer.job->error);
         return;
@@ -36,9 +55,20 @@ static void finish(void *state, struct sv_request *req)
     sv_response_text(res, &text);
 }
 
+static void finish(void *state, struct sv_request *req)
+{
+    struct waiting *w = state;
+    (void)req;
+    if (!w->answered)
+        fill(w);
+}
+
 static void cancel(void *state)
 {
     struct waiting *w = state;
+    atomic_store(&w->cancelled, true);
+    if (!atomic_load(&w->decoded))
+        return;
     if (w->infer.pictures != NULL)
         sv_pictures_cancel(w->infer.pictures);
     sv_job_cancel(w->infer.job);
@@ -54,21 +84,79 @@ static void release(void *state)
 
 static const struct sv_work work = { .finish = finish, .cancel = cancel, .release = release };
 
-static void job_done(struct sv_job *job)
+static void run_answer(struct sv_task *task)
 {
-    struct waiting *w = job->user;
+    struct waiting *w = (struct waiting *)(void *)task;
+    fill(w);
+    sv_response_deflate_as(&w->req->response, w->coding);
+    w->answered = true;
     sv_request_wake(w->req);
 }
 
-/* The request in either protocol's words. */
-static enum rt_status decode(enum sv_form form, const struct sv_model *m,
-                             const struct sv_request *req, struct sv_infer *out,
-                             struct rt_error *err)
+/* Whether there is much to print. */
+static bool is_long(const struct waiting *w)
 {
-    if (form != SV_FORM_V2)
-        return sv_predict_decode(m, req->body, req->body_len, out, err);
-    return sv_infer_decode(m, req->body, req->body_len,
-                           sv_request_header(req, "Inference-Header-Content-Length"), out, err);
+    size_t values = 0;
+    for (int i = 0; i < w->infer.n_wanted; i++)
+        if (!w->infer.wanted[i].binary)
+            values += (size_t)rt_shape_numel(&w->infer.job->out[w->infer.wanted[i].index].shape);
+    return values > FEW_VALUES;
+}
+
+/* Where the pool is full, the thread of the socket prints the answer. */
+static void job_done(struct sv_job *job)
+{
+    struct waiting *w = job->user;
+    w->task.run = run_answer;
+    if (job->error.status != RT_OK || !is_long(w) ||
+        sv_pool_submit(w->pool, &w->task, NULL) != RT_OK)
+        sv_request_wake(w->req);
+}
+
+/* Decodes the request, in either protocol's words, and submits its job. w may be gone on RT_OK. */
+static enum rt_status start(struct waiting *w, struct rt_error *err)
+{
+    const struct sv_request *req = w->req;
+    const uint64_t begun = sv_now_ns();
+    enum rt_status s =
+        w->form != SV_FORM_V2
+            ? sv_predict_decode(w->model, req->body, req->body_len, &w->infer, err)
+            : sv_infer_decode(w->model, req->body, req->body_len, w->json_len, &w->infer, err);
+    if (s != RT_OK)
+        return s;
+    struct sv_job *job = w->infer.job;
+    job->arrival = req->arrival;
+    job->decode_ns = sv_now_ns() - begun;
+    job->done = job_done;
+    job->user = w;
+    atomic_store(&w->decoded, true);
+    if (w->infer.pictures == NULL)
+        return sv_batcher_submit(job, err);
+    sv_pictures_start(w->infer.pictures, w->pool, w->max_pixels);
+    return RT_OK;
+}
+
+static void run_start(struct sv_task *task)
+{
+    struct waiting *w = (struct waiting *)(void *)task;
+    struct rt_error err;
+    enum rt_status s =
+        atomic_load(&w->cancelled)
+            ? rt_fail(&err, RT_E_TIMEOUT, "The client went away before the request was run")
+            : start(w, &err);
+    if (s == RT_OK)
+        return;
+    w->error = err;
+    sv_request_wake(w->req);
+}
+
+/* The bytes of JSON in the body. */
+static size_t json_bytes(const struct waiting *w)
+{
+    const size_t len = w->req->body_len;
+    const unsigned long long said =
+        w->json_len != NULL && w->form == SV_FORM_V2 ? strtoull(w->json_len, NULL, 10) : len;
+    return said < len ? (size_t)said : len;
 }
 
 static void post(struct sv_app *app, struct sv_request *req, const struct sv_target *target,
@@ -79,29 +167,31 @@ static void post(struct sv_app *app, struct sv_request *req, const struct sv_tar
     if (m == NULL)
         return;
     struct waiting *w = rt_zalloc(sizeof *w);
-    uint64_t begun = sv_now_ns();
-    enum rt_status s =
-        w != NULL ? decode(form, m, req, &w->infer, &err) : rt_fail_nomem(&err, sizeof *w);
-    if (s != RT_OK) {
+    if (w == NULL) {
+        rt_fail_nomem(&err, sizeof *w);
         sv_reply_error(&req->response, &err);
-        rt_free(w);
         sv_model_release(m);
         return;
     }
-    struct sv_job *job = w->infer.job;
+    w->pool = app->pool;
+    w->max_pixels = (size_t)app->limits.max_pixels;
     w->req = req;
     w->model = m;
-    job->arrival = req->arrival;
-    job->decode_ns = sv_now_ns() - begun;
-    job->done = job_done;
-    job->user = w;
+    w->form = form;
+    w->json_len = sv_request_header(req, "Inference-Header-Content-Length");
+    w->coding = sv_accepted_coding(sv_request_header(req, "Accept-Encoding"));
     sv_request_sleep(req, &work, w);
-    if (w->infer.pictures != NULL) {
-        sv_pictures_start(w->infer.pictures, app->pool, (size_t)app->limits.max_pixels);
-    } else if (sv_batcher_submit(job, &err) != RT_OK) {
-        job->error = err;
-        sv_request_wake(req);
+    enum rt_status s;
+    if (json_bytes(w) > SHORT_JSON) {
+        w->task.run = run_start;
+        s = sv_pool_submit(app->pool, &w->task, &err);
+    } else {
+        s = start(w, &err);
     }
+    if (s == RT_OK)
+        return;
+    w->error = err;
+    sv_request_wake(req);
 }
 
 static void release_model(void *state)

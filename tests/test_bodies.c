@@ -15,10 +15,13 @@ static const struct chain one = { "x", "Relu", RT_FLOAT, 2, { -1, 3 } };
 
 static const char *const headers[] = { "Content-Encoding", "gzip", NULL };
 
+static const struct chain wide = { "x", "Relu", RT_FLOAT, 2, { -1, 20000 } };
+
 static int start(void **state)
 {
     (void)state;
     serving_start(&serving);
+    serving_add(&serving, "wide", &wide, 1);
     serving_add(&serving, "one", &one, 1);
     return 0;
 }
@@ -173,6 +176,88 @@ static void test_stopping(void **state)
     atomic_store(&serving.app.ready, true);
 }
 
+/* JSON with one row of 20,000 numbers, or of as many as fit; the answer is another one. */
+struct row {
+    char text[1 << 18];
+    size_t len;
+};
+
+static void make_row(struct row *r, int n)
+{
+    char *to = r->text + sprintf(r->text,
+                                 "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,%d],"
+                                 "\"datatype\":\"FP32\",\"data\":[",
+                                 n);
+    for (int i = 0; i < n; i++)
+        to += sprintf(to, "%s%d.5", i > 0 ? "," : "", i % 100);
+    to += sprintf(to, "]}]}");
+    r->len = (size_t)(to - r->text);
+    assert_true(r->len < sizeof r->text);
+}
+
+static void test_long_json(void **state)
+{
+    (void)state;
+    static struct row row;
+    static const char *const takes_gzip[] = { "Accept-Encoding", "gzip", NULL };
+    struct blocker b;
+    make_row(&row, 20000);
+    struct call c = { .headers = takes_gzip };
+    blocker_start(&b);
+    call_begin(&serving, &c, "POST", "/v2/models/wide/infer", row.text, row.len);
+    assert_true(c.req.asleep);
+    assert_false(c.woken);
+    blocker_end(&b);
+    /* Read, run, printed and compressed when it is woken, once. */
+    pthread_mutex_lock(&c.lock);
+    while (!c.woken)
+        pthread_cond_wait(&c.changed, &c.lock);
+    pthread_mutex_unlock(&c.lock);
+    assert_true(c.req.response.coded);
+    assert_string_equal(call_answer_header(&c, "Content-Encoding"), "gzip");
+    sv_request_finish(&c.req);
+    static unsigned char out[1 << 19];
+    z_stream z = { .next_in = (Bytef *)(uintptr_t)c.req.response.body,
+                   .avail_in = (uInt)c.req.response.body_len,
+                   .next_out = out,
+                   .avail_out = sizeof out };
+    assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
+    assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
+    inflateEnd(&z);
+    assert_non_null(strstr((const char *)out, "\"data\":[0.5,1.5,2.5,"));
+    answered(&c, 200, NULL);
+}
+
+/* Faults of long JSON are told as those of short JSON are. */
+static void test_long_faults(void **state)
+{
+    (void)state;
+    static struct row row;
+    make_row(&row, 19999);
+    struct call c = { .headers = NULL };
+    call(&serving, &c, "POST", "/v2/models/wide/infer", row.text, row.len);
+    answered(&c, 400, NULL);
+    make_row(&row, 20000);
+    row.text[row.len - 1] = ' ';
+    struct call cut = { .headers = NULL };
+    call(&serving, &cut, "POST", "/v2/models/wide/infer", row.text, row.len);
+    answered(&cut, 400, NULL);
+}
+
+static void test_long_json_cancelled(void **state)
+{
+    (void)state;
+    static struct row row;
+    struct blocker b;
+    make_row(&row, 20000);
+    struct call c = { .headers = NULL };
+    blocker_start(&b);
+    call_begin(&serving, &c, "POST", "/v2/models/wide/infer", row.text, row.len);
+    c.req.work->cancel(c.req.state);
+    blocker_end(&b);
+    answered(&c, 504, NULL);
+}
+
 static void test_pool_is_full(void **state)
 {
     (void)state;
@@ -224,6 +309,9 @@ int main(void)
         cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_long_json),
+        cmocka_unit_test(test_long_faults),
+        cmocka_unit_test(test_long_json_cancelled),
         cmocka_unit_test(test_pool_is_full),
         cmocka_unit_test(test_without_memory),
     };
