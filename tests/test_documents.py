@@ -2,6 +2,7 @@
 every JSON and Python block is what it says."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -115,6 +116,28 @@ def test_transcript(place):
     for line in lines:
         line = line.replace(" (every address of this machine)", "")  # the tests' has one only
         assert any(like(line, shown) for shown in log.splitlines()), f"{line}\nis not in\n{log}"
+
+
+def test_symptoms():
+    """Sentences that the table of troubles quotes are said by the program, word by word."""
+    table = (ROOT / "server/README.md").read_text().split("## Troubleshooting")[1].split("## Limits")[0]
+    quoted = [q for row in table.splitlines() if row.startswith("| ")
+              for q in re.findall("`([^`]*)`", row.split("|")[1]) if " " in q.strip("\u2026 ")]
+    assert len(quoted) > 8
+    said = [os.strerror(n) for n in errno.errorcode]
+    for source in [*ROOT.glob("server/*.c"), *ROOT.glob("runtime/**/*.c")]:
+        # Strings that stand behind one another are one.
+        text = re.sub(r'"\s*(PRI\w+\s*)?"', lambda m: "d" if m.group(1) else "", source.read_text())
+        said += re.findall(r'"((?:[^"\\\n]|\\.)*)"', text)
+    for sentence in quoted:
+        part = ".*?".join(map(re.escape, sentence.split("\u2026")))  # of a format, what varies left out
+        assert any(re.search(part, line) or says(line, sentence) for line in said), sentence
+
+
+def says(line, sentence):
+    """Whether a format has enough words of its own, and prints the sentence."""
+    words = re.split(r"%[-.*\d]*(?:ll|l|z)?[a-zA-Z]", line)
+    return sum(map(len, words)) >= 15 and re.search(".*".join(map(re.escape, words)), sentence)
 
 
 @pytest.mark.parametrize("block", blocks("json"))
