@@ -168,13 +168,26 @@ struct rt_taps rt_pool_taps(const struct rt_pool *p, int axis, int64_t o)
 
 /* --- the operators ------------------------------------------------------------------------- */
 
-/* Whether some window lies in the padding alone: its maximum is nowhere. */
+/* More windows than this that begin in the padding are not looked at one by one: sizes are not
+ * bounded yet. */
+#define MOST_WINDOWS 65536
+
+/* Whether some window lies in the padding alone: its maximum is nowhere. One that begins in the
+ * input does not; of those that begin behind it, the last one is. True also where it would take
+ * long to know. */
 static bool has_empty_window(const struct rt_pool *p)
 {
-    for (int i = 0; i < 3; i++)
-        for (int64_t o = 0; o < p->out[i]; o++)
+    for (int i = 0; i < 3; i++) {
+        const int64_t before = steps_below(-p->pad[i], p->stride[i], 0);
+        const int64_t front = before < p->out[i] ? before : p->out[i];
+        if (front > MOST_WINDOWS)
+            return true;
+        for (int64_t o = 0; o < front; o++)
             if (rt_pool_taps(p, i, o).taps == 0)
                 return true;
+        if (p->out[i] > 0 && rt_pool_taps(p, i, p->out[i] - 1).taps == 0)
+            return true;
+    }
     return false;
 }
 

@@ -172,6 +172,9 @@ enum rt_status rt_pass_fold_affine(struct rt_pass_run *r, int node, struct rt_er
     if (y->dtype != RT_FLOAT || y->shape.rank < 2 || rt_is_batched(y->shape.dim[1]))
         return RT_OK;
     int64_t channels = y->shape.dim[1];
+    const size_t limit = r->options->memory_limit;
+    if (limit != 0 && (size_t)channels > limit / (2 * sizeof(float)))
+        return RT_OK; /* there is no memory for y either, which is found out later */
     struct affine a;
     a.scale = rt_alloc_array((size_t)channels * 2 + 1, sizeof(float));
     if (a.scale == NULL)
