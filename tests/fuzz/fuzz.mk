@@ -18,7 +18,11 @@ FUZZ_TIME := $(if $(filter file default undefined,$(origin TIME)),60,$(TIME))
 fuzz: ## fuzz TARGET="model http ..." (all) for TIME=60 seconds each
 	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	@$(MAKE) --no-print-directory CC=clang MODE=fuzz -j$$(nproc) fuzzers
-	@for t in $(TARGET); do tests/fuzz/run.sh build/fuzz-clang/tests/fuzz/fuzz_$$t $$t $(FUZZ_TIME) || exit 1; done
+	@# Who ends make means the fuzzer, too: the shell between them does not tell it by itself.
+	@for t in $(TARGET); do \
+	    tests/fuzz/run.sh build/fuzz-clang/tests/fuzz/fuzz_$$t $$t $(FUZZ_TIME) & \
+	    trap "kill $$!" INT TERM; wait $$! || exit 1; \
+	done
 
 fuzzers: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/fuzz_%)
 
