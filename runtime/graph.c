@@ -38,6 +38,7 @@ struct rt_graph *rt_graph_create(size_t limit)
     }
     g->arena = arena;
     g->bulk = bulk;
+    g->limit = limit;
     g->producer = "";
     return g;
 }

@@ -142,6 +142,7 @@ struct rt_node {
 struct rt_graph {
     struct rt_arena *arena; /* names, nodes, attributes, shapes: lives as long as the program */
     struct rt_arena *bulk;  /* elements of constants: gone once weights are packed */
+    size_t limit;           /* of each, in bytes; 0: none */
     bool batched;           /* dimensions may be multiples of RT_BATCH */
     bool batch_of_one;      /* the file has 1 where the batch is tried to be left open */
     bool random;            /* some result was drawn at random (a node with RT_OP_RANDOM) */

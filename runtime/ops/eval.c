@@ -164,7 +164,7 @@ static enum rt_status run_node(struct rt_graph *g, struct rt_node *n, struct rt_
                                struct rt_tensor *out, int threads, struct rt_error *err)
 {
     struct rt_build b = { .g = g, .max_batch = 1, .threads = threads, .exact = true };
-    b.arena = rt_arena_create(0);
+    b.arena = rt_arena_create(g->limit);
     if (b.arena == NULL)
         return rt_graph_nomem(g, err);
     struct rt_fault fault = { .taken = ATOMIC_FLAG_INIT };
@@ -186,6 +186,9 @@ static enum rt_status run_node(struct rt_graph *g, struct rt_node *n, struct rt_
                 *err = fault.err;
         }
     }
+    if (s == RT_E_NOMEM && rt_arena_over(b.arena))
+        s = rt_node_fail(err, RT_E_LIMIT, n,
+                         "computing it needs more memory than the limit allows");
     n->state = NULL;
     n->scratch = n->scratch_each = 0;
     rt_arena_destroy(b.arena);
