@@ -281,6 +281,8 @@ $(B)/tests/%: $(B)/tests/%.o $(filter-out $(B)/server/main.o,$(SERVER_OBJ)) $(LI
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lcmocka
 
 $(B)/tests/check_kernels $(B)/tests/check_winograd: $(B)/tests/avx512_emulated.o
+# Calls of the system that a test answers in its place.
+$(B)/tests/test_system: LDFLAGS += $(patsubst %,-Wl$(comma)--wrap=%,read pread mmap eventfd inotify_init1 socket)
 # Minutes of compiling otherwise; the other levels' kernels are instrumented.
 $(B)/tests/avx512_emulated.o: CFLAGS.file := -fno-sanitize=all
 

@@ -287,6 +287,8 @@ void *rt_arena_alloc(struct rt_arena *a, size_t len)
         a->over = true;
         return NULL;
     }
+    if (told_to_fail())
+        return NULL;
     size_t align = len >= RT_ALIGN ? RT_ALIGN : 16;
     struct chunk *c = a->chunk;
     size_t at = c != NULL ? (c->used + align - 1) / align * align : 0;

@@ -49,9 +49,10 @@ char *rt_arena_strdup(struct rt_arena *a, const char *s, size_t len)
 bool rt_arena_over(const struct rt_arena *a);
 size_t rt_arena_used(const struct rt_arena *a);
 
-/* For tests. rt_mem_fail(n) lets n allocations through and fails the next one, once; -1 (the
- * start) never fails. It returns how many the call before would still have let through, -1 when its
- * one has failed. rt_mem_live() counts blocks that are allocated and not yet freed. */
+/* For tests. rt_mem_fail(n) lets n allocations through, pieces of arenas among them, and fails the
+ * next one, once; -1 (the start) never fails. It returns how many the call before would still have
+ * let through, -1 when its one has failed. rt_mem_live() counts blocks that are allocated and not yet
+ * freed. */
 long rt_mem_fail(long after);
 long rt_mem_live(void);
 /* Bytes held by the blocks alive now, and the most there have been since the last reset. */

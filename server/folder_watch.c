@@ -39,7 +39,7 @@ static bool watch_folder(int fd, const char *path, int depth)
     struct sv_names names = { 0 };
     bool good = true;
     if (depth > 0 && sv_folder_list(path, &names, NULL) != RT_OK)
-        names.n = 0; /* gone by now */
+        sv_names_reset(&names); /* gone by now */
     for (size_t i = 0; i < names.n && good; i++) {
         char *inner = sv_path_join(path, names.name[i]);
         if (inner != NULL && sv_is_folder(inner))

@@ -7,9 +7,10 @@
 #include "server/commands.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
-#define WORDS 16
+#define WORDS 24
 #define MOST 100000 /* allocations of a run: far above what any of these makes */
 
 #define FASHION "models/fashion"
@@ -21,7 +22,7 @@
 static char folder[] = "/tmp/convd-test-XXXXXX";
 
 static const char *const commands[][WORDS] = {
-    { "predict", FASHION, PICTURE, PICTURE, "--top", "3" },
+    { "predict", TINY "classifier", PICTURE, PICTURE, "--top", "3" },
     { "run", TINY "line/model.onnx", "--input", TINY "line/test_data_set_0/input_0.pb", "--output",
       "@/deep/er" },
     { "run", "--threads", "2", TINY "doubles", "--input", TINY "doubles/test_data_set_0/input_0.pb",
@@ -31,12 +32,20 @@ static const char *const commands[][WORDS] = {
     { "test", NODE "test_convtranspose" },
     { "inspect", TINY "separable" },
     { "inspect", TINY "residual", "--json", "--threads", "2" },
+    { "inspect", TINY "after_activation", "--batchnorm", "separate" },
+    { "inspect", TINY "dense" },
+    { "inspect", TINY "squeeze_excite" },
+    { "inspect", TINY "volume" },
     { "bench", TINY "separable", "--seconds", "0.001", "--threads", "1", "--profile", "--plot",
       "@/plot.svg" },
     { "tune", "@/tuned.onnx", "--seconds", "0.001", "--threads", "1" },
     { "man" },
     { "completion", "bash" },
     { "health", "http://127.0.0.1:1" },
+    { "serve", TINY "line", "--host", "127.0.0.1", "--port", "0", "--sandbox", "off", "--threads",
+      "1", "--api-keys", "@/keys", "--control-keys", "@/keys", "--access-log", "@/log", "--watch",
+      "--config", "@/settings.json" },
+    { "serve", "--config", "@/settings.json", "--print-config" },
 };
 
 /* Runs one with its words; what it prints goes nowhere. */
@@ -52,7 +61,17 @@ static int run(const char *const *words)
     }
     const struct sv_cli_command *c = sv_command_find(words[0]);
     assert_non_null(c);
-    return c->main(n, argv);
+    if (strcmp(words[0], "serve") != 0)
+        return c->main(n, argv);
+    /* The signal that ends a server waits for it from the start. */
+    sigset_t end;
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
+    sigprocmask(SIG_BLOCK, &end, NULL);
+    raise(SIGTERM);
+    const int status = c->main(n, argv);
+    sigtimedwait(&end, NULL, &(struct timespec){ 0 }); /* where it did not come so far */
+    return status;
 }
 
 /* What a command printed to standard error while it failed; silence would leave a user guessing. */
@@ -131,6 +150,14 @@ static int start(void **state)
         return -1;
     enum rt_status s = sv_file_write(path, model, len, &err);
     rt_free(model);
+    static const char *const files[][2] = {
+        { "keys", "a-key-of-this-test-0123456789\nanother-key-of-this-test-0123456789\n" },
+        { "settings.json", "{\"max_batch\": 2, \"cors\": [\"https://example.org\"]}" },
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0] && s == RT_OK; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i][0]);
+        s = sv_file_write(path, files[i][1], strlen(files[i][1]), &err);
+    }
     return s == RT_OK ? 0 : -1;
 }
 

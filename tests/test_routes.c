@@ -425,34 +425,6 @@ static void test_statuses(void **state)
     assert_int_equal(sv_http_status(RT_E_TIMEOUT), 504);
 }
 
-/* Each allocation of a whole request fails in turn: an answer comes all the same, or 503. */
-static void test_without_memory(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *method, *path;
-    } request[] = { { "POST", M "one/infer" }, { "GET", M "one" },      { "GET", M "one/config" },
-                    { "GET", M "one/stats" },  { "GET", "/v2/models" }, { "GET", "/" } };
-    for (size_t i = 0; i < sizeof request / sizeof request[0]; i++) {
-        long before = rt_mem_live(), after = 0;
-        int status;
-        do {
-            struct call c = { .headers = NULL };
-            rt_mem_fail(after++);
-            call(&serving, &c, request[i].method, request[i].path, INFER, sizeof INFER - 1);
-            rt_mem_fail(-1);
-            status = call_status(&c);
-            if (status != 200 && status != 503)
-                fail_msg("%s, allocation %ld: status %d", request[i].path, after - 1, status);
-            call_end(&c);
-            if (rt_mem_live() != before)
-                fail_msg("%s, allocation %ld: %ld blocks leaked", request[i].path, after - 1,
-                         rt_mem_live() - before);
-        } while (status != 200 && after < 1000);
-        assert_int_equal(status, 200);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -461,7 +433,7 @@ int main(void)
         cmocka_unit_test(test_request_id),    cmocka_unit_test(test_binary),
         cmocka_unit_test(test_classify),      cmocka_unit_test(test_classify_form),
         cmocka_unit_test(test_top),           cmocka_unit_test(test_stopping),
-        cmocka_unit_test(test_statuses),      cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_statuses),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
