@@ -176,8 +176,6 @@ static enum rt_status run_set(struct run *r, const char *folder, struct sv_model
         s = load(r, 1, true, err);
     if (s == RT_OK)
         s = sv_feed_outputs(&d->out, r->model, slot, err);
-    if (s == RT_OK && rt_model_n_outputs(r->model) > SV_FEED_MAX)
-        s = rt_fail(err, RT_E_LIMIT, "the model has more than %d outputs", SV_FEED_MAX);
     if (s == RT_OK)
         s = rt_session_run(r->session, in, got, err);
     if (s == RT_OK && rt_session_is_random(r->session)) {

@@ -139,12 +139,78 @@ static void batch_dimensions(void **state)
     assert_int_equal(rt_shape_batch_axis(&at), -1);
 }
 
+/* A graph that is right, then broken in each way that verify looks for. */
+static void verify_finds_what_is_broken(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {
+        "has rank 9",
+        "has shape",
+        "has the batch twice",
+        "is dead after tidying",
+        "reads value 99 of",
+        "before it is made",
+        "which nothing makes",
+        "is not the producer",
+        "step 0 has no operand",
+        "constant 'b' has a producer",
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        struct rt_graph *g = new_graph();
+        struct rt_error err = { .text = "" };
+        chain(g, false);
+        tidy(g);
+        const int x = g->input[0], b = g->output[0], a = g->node[1].in[0];
+        g->value[x].inferred = true;
+        assert_int_equal(rt_graph_verify(g, &err), RT_OK);
+        switch (i) {
+        case 0:
+            g->value[x].shape.rank = 9;
+            break;
+        case 1:
+            g->value[x].shape.dim[1] = -4;
+            break;
+        case 2:
+            g->value[x].shape.dim[1] = N;
+            break;
+        case 3:
+            g->node[0].op = NULL;
+            break;
+        case 4:
+            g->node[0].in[0] = 99;
+            break;
+        case 5:
+            g->node[0].in[0] = b;
+            break;
+        case 6:
+            g->value[x].is_input = false;
+            break;
+        case 7:
+            g->value[a].producer = -1;
+            g->value[a].is_input = true;
+            break;
+        case 8:
+            g->node[1].step[0].arg = 7;
+            g->node[1].n_steps = 1;
+            break;
+        default:
+            g->value[b].constant = true;
+            break;
+        }
+        assert_int_equal(rt_graph_verify(g, &err), RT_E_INVALID);
+        if (strstr(err.text, parts[i]) == NULL)
+            fail_msg("'%s', wanted '%s'", err.text, parts[i]);
+        rt_graph_destroy(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tidy_sorts),
         cmocka_unit_test(tidy_drops_what_nobody_reads),
         cmocka_unit_test(tidy_finds_cycles),
+        cmocka_unit_test(verify_finds_what_is_broken),
         cmocka_unit_test(replace_moves_readers_and_outputs),
         cmocka_unit_test(verify_refuses_two_batch_axes),
         cmocka_unit_test(allocation_failures_leave_nothing),

@@ -1,6 +1,7 @@
 /* Decoding: what comes out of each format and variant, what is refused, and that neither damage nor
  * a lack of memory does harm. tests/check_pillow.py compares many more pictures with Pillow. */
 #include "server/image.h"
+#include "server/image_codec.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -265,6 +266,13 @@ static void jpeg_refusals(void **state)
     const struct sv_decode_options few = { .max_scans = 3 };
     expect_refusal(p.bytes, p.len, &few, RT_E_LIMIT, "more than 3 scans");
     picture_free(&p);
+
+    static const uint8_t two_components[] = {
+        0xff, 0xd8, 0xff, 0xc0, 0, 14, 8, 0, 4, 0, 4,  2, 1, 0x11, 0, 2, 0x11, 0, /* the frame */
+        0xff, 0xda, 0,    10,   2, 1,  0, 2, 0, 0, 63, 0,                         /* a scan */
+    };
+    expect_refusal(two_components, sizeof two_components, NULL, RT_E_UNSUPPORTED,
+                   "has 2 components");
 }
 
 static void jpeg_scaled(void **state)
@@ -321,6 +329,28 @@ static void webp(void **state)
     expect_refusal(outside.bytes, outside.len, NULL, RT_E_INVALID, "WebP: ");
     picture_free(&outside);
     picture_free(&still);
+}
+
+/* The file's own sizes fit each other, but the picture in it goes on. */
+static void webp_that_ends_early(void **state)
+{
+    (void)state;
+    static uint8_t noise[32 * 32 * 3];
+    unsigned random = 1;
+    for (size_t i = 0; i < sizeof noise; i++)
+        noise[i] = (uint8_t)((random = random * 1103515245u + 12345u) >> 16);
+    for (int lossless = 0; lossless < 2; lossless++) {
+        uint8_t *p;
+        const size_t len = lossless ? WebPEncodeLosslessRGB(noise, 32, 32, 96, &p)
+                                    : WebPEncodeRGB(noise, 32, 32, 96, 80, &p);
+        const size_t left = (len - 20) / 4 * 2; /* of what stands behind the 20 bytes of headers */
+        for (int i = 0; i < 4; i++) {
+            p[4 + i] = (uint8_t)((left + 12) >> 8 * i);
+            p[16 + i] = (uint8_t)(left >> 8 * i);
+        }
+        expect_refusal(p, 20 + left, NULL, RT_E_INVALID, "WebP: ");
+        WebPFree(p);
+    }
 }
 
 static void turns_upright(void **state)
@@ -384,6 +414,10 @@ static void bounds_sizes(void **state)
                                   "\xed\xab\x27\xbb";
     rt_mem_peak_reset();
     expect_refusal(bomb, sizeof bomb - 1, NULL, RT_E_LIMIT, "30000 x 30000");
+    /* The libraries refuse this by themselves. */
+    struct rt_error err;
+    assert_int_equal(sv_image_check_size("PNG", 0, 7, NULL, &err), RT_E_INVALID);
+    assert_string_equal(err.text, "PNG: the picture is 0 x 7 pixels: it is empty");
     assert_in_range(rt_mem_peak(), 0, 1 << 20);
 }
 
@@ -500,6 +534,7 @@ int main(void)
         cmocka_unit_test(jpeg_refusals),
         cmocka_unit_test(jpeg_scaled),
         cmocka_unit_test(webp),
+        cmocka_unit_test(webp_that_ends_early),
         cmocka_unit_test(turns_upright),
         cmocka_unit_test(bounds_sizes),
         cmocka_unit_test(survives_damage),

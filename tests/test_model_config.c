@@ -186,6 +186,20 @@ static void messages_name_the_field(void **state)
         { "{\"name\": \"a/b\"}", "config.json: name: a model cannot be called \"a/b\"" },
         { "{\"name\": \"stats\"}", "config.json: name: a model cannot be called \"stats\"" },
         { "{\"name\": \"\\u0007\"}", "config.json: name: a model cannot be called" },
+        { "{\"input\": {\"scale\": 0}}", "config.json: input.scale: must not be 0" },
+        { "{\"version_policy\": {\"specific\": {}}}",
+          "config.json: version_policy.specific: \"versions\" is missing" },
+        { "{\"version_policy\": {\"all\": {}, \"latest\": {}}}",
+          "config.json: version_policy: expected one of" },
+        { "{\"priority_levels\": 2, \"default_priority_level\": 3}",
+          "config.json: default_priority_level: is 3, but priority_levels is 2" },
+        { "{\"max_batch_size\": 2, \"preferred_batch_size\": [3]}",
+          "config.json: preferred_batch_size: holds 3, but max_batch_size is 2" },
+        { "{\"preferred_batch_size\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}",
+          "config.json: preferred_batch_size: at most 16 sizes are taken" },
+        { "{\"version_policy\": {\"specific\": {\"versions\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+          "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}}}",
+          "config.json: version_policy.specific.versions: at most 32 versions are taken" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct sv_model_config c;

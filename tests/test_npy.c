@@ -167,6 +167,15 @@ static void test_refused(void **state)
         if (s != table[i].status || strstr(err.text, table[i].says) == NULL)
             fail_msg("%s: status %d, '%s'", table[i].dictionary, (int)s, err.text);
     }
+    struct rt_tensor t;
+    struct rt_error err = { 0 };
+    assert_int_equal(sv_npy_read("\x93NUMPY\2\0\1\0", 10, &t, &err), RT_E_INVALID);
+    assert_string_equal(err.text, "npy file ends inside its header");
+    void *bytes;
+    size_t len;
+    t = (struct rt_tensor){ RT_FLOAT, rt_shape_of(2, (int64_t[]){ 1LL << 40, 1LL << 40 }), NULL };
+    assert_int_equal(sv_npy_write(&t, &bytes, &len, &err), RT_E_UNSUPPORTED);
+    assert_string_equal(err.text, "a tensor of float cannot be written as .npy");
 }
 
 /* A file cut anywhere, or with any one byte changed, is refused or read, and nothing else; the
