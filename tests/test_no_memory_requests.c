@@ -66,7 +66,8 @@ static void starve(const struct request *r)
         call_end(&c);
         if (status != 200 && status != 503)
             fail_msg("%s, allocation %ld: status %d", r->path, after - 1, status);
-        if (!r->lasting && rt_mem_live() != before)
+        if (!r->lasting &&
+            rt_mem_live() > before) /* a model that was unloaded goes a little later */
             fail_msg("%s, allocation %ld: %ld blocks are left over", r->path, after - 1,
                      rt_mem_live() - before);
     } while (left < 0 && after < MOST);

@@ -1,5 +1,6 @@
 """A convd process to talk to, and the models that the tests give it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("CONVD_BINARY", ROOT / "build" / "convd")).resolve()
 # Under a sanitizer everything takes longer, and memory that was freed is kept for a while.
 PATIENCE = 300
-SANITIZED = any(name in BINARY.read_bytes() for name in (b"__asan_init", b"__tsan_init"))
+SANITIZED = re.search(rb"__[amt]san_init", BINARY.read_bytes()) is not None
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -142,6 +143,43 @@ def wait_until(condition, seconds=30):
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
+
+
+# Clients and certificates that several tests use.
+
+def slow_readers(server):
+    """Fifty that ask for megabytes, in a pipeline, and read nothing."""
+    body, headers = binary_request({"x": np.ones((2, 3, 224, 224), np.float32)},
+                                   parameters={"binary_data_output": True})
+    head = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+    request = (f"POST /v2/models/volume/infer HTTP/1.1\r\nHost: x\r\n{head}"
+               f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+
+    @contextlib.contextmanager
+    def context():
+        with contextlib.ExitStack() as held:
+            for _ in range(50):
+                s = held.enter_context(socket.socket())
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                s.settimeout(PATIENCE)
+                s.connect(("127.0.0.1", server.port))
+                s.sendall(request)
+                s.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    s.send(request)
+            time.sleep(1)  # what they asked for is work as any other's
+            yield
+    return context
+
+
+def make_certificate(folder, name):
+    """A self-signed pair of this machine's address, for `openssl`; its two files."""
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert,
+                    "-days", "2", "-subj", f"/CN={name}", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return cert, key
 
 
 # The models.
