@@ -107,8 +107,8 @@ test("what is no picture, and what is too large, show the server's sentence", as
     const results = page.locator(".result");
     await results.nth(0).locator(".bad").waitFor();
     assert.equal(await results.nth(0).locator(".bad").textContent(), answer.error);
-    await results.nth(1).locator(".bad").waitFor();
-    assert.match(await results.nth(1).locator(".bad").textContent(), /1048576|max-body|too large|larger/);
+    // A connection that is closed on a body may cost a browser the answer: it is sent again by itself.
+    await results.nth(1).locator(".bad", { hasText: "larger than the 1048576 bytes" }).waitFor();
     await results.nth(2).locator(".classes").waitFor();
     assert.deepEqual(await violations(page), []);
     await shot(page, "try-errors");
