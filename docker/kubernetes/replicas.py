@@ -65,8 +65,8 @@ def main():
     p.add_argument("--rate", type=number(0), required=True, help="requests a second at the peak")
     p.add_argument("--wait", type=seconds, default=0.02, help="longest wait (default: 20ms)")
     p.add_argument("--quantile", type=number(0, 1), default=0.99, help="of requests (default: 0.99)")
-    p.add_argument("--efficiency", type=number(0, 1.0001), default=0.5, help="what a request of the network costs of "
-                   "the bench's rate: sockets and decoding take the rest (default: 0.5)")
+    p.add_argument("--efficiency", type=number(0, 1.0001), default=0.5, help="the share of the "
+                   "bench's rate that requests reach, which have sockets and decoding as well (default: 0.5)")
     p.add_argument("--utilization", type=number(0, 1), default=0.7, help="how busy they may be (default: 0.7)")
     p.add_argument("--spare", type=int, default=1, help="more, for what restarts or dies (default: 1)")
     args = p.parse_args()

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -106,8 +107,10 @@ def test_sides_take_turns_and_are_compared(server, tmp_path):
     for side in sides:
         assert [len(level["rounds"]) for level in side["levels"]] == [3, 3]
     for a, b in zip(sides[0]["levels"], sides[1]["levels"]):
-        ratios = sorted(y["p50"] / x["p50"] for x, y in zip(a["rounds"], b["rounds"]))
-        assert b["to_first_side"]["p50"] == pytest.approx(ratios[1])
+        # A busy machine may leave a round without an answer: it counts for nothing.
+        ratios = [y["p50"] / x["p50"] for x, y in zip(a["rounds"], b["rounds"])
+                  if x["p50"] > 0 and y["p50"] > 0]
+        assert not ratios or b["to_first_side"]["p50"] == pytest.approx(statistics.median(ratios))
         assert "to_first_side" not in a
     page = (tmp_path / "plot.html").read_text()
     assert page.count("<svg") == 1 and "</svg>" in page and "Times the figures of one" in page
