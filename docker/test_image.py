@@ -123,6 +123,12 @@ def test_bill_of_materials(arch):
         assert (root / "usr/share/doc" / name / "copyright").is_file(), name
 
 
+@pytest.mark.parametrize("arch", ARCHES)
+def test_architecture(arch):
+    """What a registry and a cluster's nodes go by."""
+    assert json.loads(podman("inspect", f"convd:{arch}").stdout)[0]["Architecture"] == arch
+
+
 def test_description():
     config = json.loads(podman("inspect", f"convd:{NATIVE}").stdout)[0]
     assert config["User"] == "65532:65532"
