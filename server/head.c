@@ -72,6 +72,11 @@ bool sv_head_check(const struct sv_head *h, struct sv_response *res)
     else if (h->len > SV_HEAD_MAX)
         sv_reply_status(res, 431, "the headers have %zu bytes, at most %zu are taken", h->len,
                         SV_HEAD_MAX);
+    else if (h->folded)
+        sv_reply_status(
+            res, 400,
+            "a header goes on on the next line, which is not allowed any more (RFC 9112, "
+            "5.2)");
     else if (h->bad_name != NULL)
         sv_reply_status(res, 400,
                         "header '%.64s' is malformed: a space or control character stands in its "

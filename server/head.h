@@ -18,6 +18,7 @@ struct sv_head {
     bool http_1_0;     /* else HTTP/1.1 or later */
     size_t target_len; /* path and query */
     size_t len;        /* request line and headers */
+    bool folded;       /* a header goes on on the next line */
     /* Set by sv_head_add(). */
     int n_hosts, n_lengths, n_encodings;
     const char *length;   /* the first Content-Length */

@@ -374,11 +374,23 @@ static enum MHD_Result refuse_surplus(struct exchange *x, enum sv_surplus surplu
     return refuse(x);
 }
 
+/* Whether a header went on on the next line. libmicrohttpd moves its name away then and puts what
+ * went on behind that: a length that is folded is one no more, and its body would be the next
+ * request. A header of one line lies where it came in, its value behind the name and blanks. */
+static bool is_folded(const char *name, const char *value)
+{
+    const char *p = name + strlen(name) + 1;
+    const size_t blanks = (uintptr_t)value - (uintptr_t)p;
+    return value != NULL && (blanks > CONNECTION_MEMORY || strspn(p, " \t") < blanks);
+}
+
 static enum MHD_Result add_header(void *cls, enum MHD_ValueKind kind, const char *name,
                                   const char *value)
 {
     (void)kind;
-    sv_head_add(cls, name, value);
+    struct sv_head *head = cls;
+    head->folded |= is_folded(name, value);
+    sv_head_add(head, name, value);
     return MHD_YES;
 }
 

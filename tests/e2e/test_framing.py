@@ -106,6 +106,34 @@ def test_headers_that_are_too_long(server):
     assert status == 431 and "16384" in json.loads(body)["error"]
 
 
+FOLDED = {
+    "a length": b"Content-Length:\r\n 2\r\n",
+    "part of a length": b"Content-Length: 1\r\n\t2\r\n",
+    "chunked": b"Transfer-Encoding:\r\n chunked\r\n",
+    "the last": b"Content-Length: 2\r\nA: b\r\n c\r\n",
+    "the first": b"A:\r\n b\r\nContent-Length: 2\r\n",
+    "on three lines": b"Content-Length: 2\r\nA: b\r\n c\r\n d\r\nB: e\r\n",
+}
+
+
+@pytest.mark.parametrize("what", FOLDED)
+def test_folded_headers(server, what):
+    """What follows is no request: whoever joins the lines takes it for a body."""
+    sent = (b"POST /v2/models/relu/infer HTTP/1.1\r\nHost: x\r\n" + FOLDED[what]
+            + b"\r\n{}GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    with server.connect() as s:
+        s.sendall(sent)
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"on the next line" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_blanks_around_values(server):
+    [(status, _, _)] = talk(server, LIVE.replace(
+        b"Host: x\r\n", b"Host:x\r\nConnection: close\r\nA:\r\nB: \r\nC:\td \t\r\nD:    e\r\n"))
+    assert status == 200
+
+
 # libmicrohttpd answers these before this program sees them: the status is right, the text its own.
 BY_THE_LIBRARY = {
     "HTTP/2.0": (b"GET /v2 HTTP/2.0\r\nHost: x\r\n\r\n", 505),
