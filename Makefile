@@ -2,14 +2,15 @@
 #
 #   make run              set up, build, serve the bundled model
 #   make test             set up, build, run every test
-#   make MODE=asan test   the same with AddressSanitizer and UBSan (tsan: ThreadSanitizer)
+#   make MODE=asan test   the same with AddressSanitizer and UBSan (tsan: ThreadSanitizer, msan:
+#                         MemorySanitizer)
 #   make STATIC=1         as the container image has it (docker/docker.mk)
 #   SKIP="a b"            leaves out these suites, by the names that the tests print
 
 VERSION := 0.1.0
 
 MODE   ?= release
-CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CC     := $(if $(filter msan,$(MODE)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
 include docker/cross.mk
 PYTHON ?= /usr/bin/python3
 B      := build/$(MODE)$(if $(findstring clang,$(CC)),-clang)$(if $(STATIC),-static)
@@ -57,6 +58,10 @@ CFLAGS.asan    := -O1 -fopenmp -DRT_COMPACT -fsanitize=address,undefined -fno-sa
                   -fno-omit-frame-pointer
 # libgomp is not instrumented: without OpenMP a team has one worker, and the server has its threads.
 CFLAGS.tsan    := -O1 -DRT_COMPACT -fsanitize=thread
+# Memory that is read before it was written: clang's alone. It sees nothing of what libraries write,
+# which runtime/mem.h tells it, nor of libomp.
+CFLAGS.msan    := -O1 -DRT_COMPACT -fsanitize=memory -fsanitize-memory-track-origins \
+                  -fsanitize-memory-param-retval -fno-sanitize-recover=memory -fno-omit-frame-pointer
 # For libFuzzer, with clang; without OpenMP, as what a target covers should follow from its input.
 CFLAGS.fuzz    := -O1 -DRT_COMPACT -fno-omit-frame-pointer -fno-sanitize-recover=all \
                   -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow

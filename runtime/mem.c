@@ -85,8 +85,18 @@ static void *alloc(size_t len, bool zero)
     h->len = len;
     h->whole = whole;
     count_in(len);
+    if (!zero)
+        rt_mem_forget(block, len);
     return block;
 }
+
+#if RT_WATCHED
+/* Libraries write what they allocate unseen; what is followed is our own memory. */
+const char *__msan_default_options(void)
+{
+    return "poison_in_malloc=0:poison_in_free=0";
+}
+#endif
 
 void *rt_alloc(size_t len)
 {

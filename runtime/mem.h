@@ -7,6 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Whether this is built for MemorySanitizer (make MODE=msan): reading what nobody has written ends
+ * the process. */
+#define RT_WATCHED 0
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#undef RT_WATCHED
+#define RT_WATCHED 1
+#endif
+#endif
+
 #pragma GCC visibility push(default)
 
 /* Vectors of every level, a cache line. */
@@ -26,6 +37,29 @@ void *rt_zalloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_
 void *rt_realloc_array(void *p, size_t n, size_t size) __attribute__((warn_unused_result));
 char *rt_strdup(const char *s) __attribute__((malloc, warn_unused_result));
 void rt_free(void *p);
+
+/* For MemorySanitizer, which sees only what it was compiled into, and nothing in other builds: len
+ * bytes at p were written, by a library. */
+static inline void rt_mem_written(const void *p, size_t len)
+{
+#if RT_WATCHED
+    __msan_unpoison(p, len);
+#else
+    (void)p;
+    (void)len;
+#endif
+}
+
+/* The same: what lies there means nothing any more and has to be written before it is read. */
+static inline void rt_mem_forget(void *p, size_t len)
+{
+#if RT_WATCHED
+    __msan_poison(p, len);
+#else
+    (void)p;
+    (void)len;
+#endif
+}
 
 /* *out = a * b or a + b; false on overflow, with *out untouched. */
 bool rt_mul_size(size_t a, size_t b, size_t *out);

@@ -156,10 +156,26 @@ struct run {
     int64_t n;
 };
 
-/* Nodes first..end-1, whose calls start at *call; seconds: where their times are added, or NULL. */
-static void run_nodes(const struct rt_graph *g, int first, int end, const struct rt_call *call,
-                      double *seconds, const struct rt_worker *w)
+/* What node i is the first to hold is not yet written: before the cut, in a copy of the memory of
+ * samples. Only a team of one knows that no other worker is ahead. */
+static void forget_slots(const struct bound *b, int i, int copy)
 {
+    const struct rt_plan *plan = &b->program->plan;
+    if (!RT_WATCHED)
+        return;
+    for (int k = 0; k < plan->n_slots; k++) {
+        const struct rt_slot *slot = &plan->slots[k];
+        if (slot->first == i && slot->of_sample == (i < plan->cut))
+            rt_mem_forget(b->block + slot->offset + (size_t)copy * plan->copy_bytes, slot->bytes);
+    }
+}
+
+/* Nodes first..end-1, whose calls start at *call, in that copy of the memory of samples; seconds:
+ * where their times are added, or NULL. */
+static void run_nodes(const struct bound *b, int first, int end, int copy,
+                      const struct rt_call *call, double *seconds, const struct rt_worker *w)
+{
+    const struct rt_graph *g = b->program->g;
     double start = seconds != NULL ? now() : 0;
     const uint64_t callers = rt_float_mode();
     uint64_t mode = callers;
@@ -168,6 +184,7 @@ static void run_nodes(const struct rt_graph *g, int first, int end, const struct
             continue;
         if (w->rehearsal != NULL)
             rt_rehearsal_layer(w, i);
+        forget_slots(b, i, copy);
         rt_float_mode_switch(&mode, (g->node[i].op->traits & RT_OP_FLUSHES) != 0);
         g->node[i].op->run(call, w);
         rt_worker_barrier(w);
@@ -198,7 +215,7 @@ static void run_sample(const struct run *r, int64_t sample, int group, int first
                                   (size_t)first_worker * plan->worker_bytes;
     }
     rt_worker_barrier(w);
-    run_nodes(b->program->g, 0, plan->cut, call, seconds, w);
+    run_nodes(b, 0, plan->cut, group, call, seconds, w);
 }
 
 /* Nodes before the cut: the team goes over the samples in groups. */
@@ -226,13 +243,12 @@ static void run_steps(void *ctx, const struct rt_worker *w)
 {
     const struct run *r = ctx;
     struct bound *b = &r->s->bound;
-    const struct rt_graph *g = b->program->g;
     const struct rt_plan *plan = &b->program->plan;
     double *seconds = r->s->profile && w->id == 0 ? b->seconds : NULL;
     if (plan->cut > 0)
         run_samples(r, seconds, w);
-    run_nodes(g, plan->cut, g->n_nodes, b->call + (plan->cut > 0 ? plan->copies * plan->cut : 0),
-              seconds, w);
+    run_nodes(b, plan->cut, b->program->g->n_nodes, 0,
+              b->call + (plan->cut > 0 ? plan->copies * plan->cut : 0), seconds, w);
 }
 
 /* Binds the calls to this run's inputs. */
@@ -241,6 +257,7 @@ static void begin_run(struct rt_session *s, int64_t n, const struct rt_tensor *i
     struct bound *b = &s->bound;
     const struct rt_plan *plan = &b->program->plan;
     const struct part all = { .in = in, .n = n };
+    rt_mem_forget(b->block, plan->bytes);
     for (int i = plan->cut > 0 ? plan->copies * b->sample_tensors : 0; i < b->n_tensors; i++)
         b->tensor[i] = view(b, b->value[i], &all);
     if (plan->cut > 0)

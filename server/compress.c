@@ -57,6 +57,7 @@ static enum rt_status inflate_all(z_stream *z, const char *from, size_t left, si
         z->next_out = (Bytef *)*p + *len;
         int r = inflate(z, Z_NO_FLUSH);
         left -= in - z->avail_in;
+        rt_mem_written(*p + *len, out - z->avail_out);
         *len += out - z->avail_out;
         if (r == Z_MEM_ERROR)
             return rt_fail_nomem(err, (size_t)1 << WINDOW);
@@ -191,6 +192,7 @@ static bool deflate_all(enum sv_coding coding, const void *from, size_t len, cha
     z.avail_out = (uInt)*room;
     bool done = deflate(&z, Z_FINISH) == Z_STREAM_END;
     *room -= z.avail_out;
+    rt_mem_written(to, *room);
     deflateEnd(&z);
     return done;
 }

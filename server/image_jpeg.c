@@ -195,6 +195,7 @@ static enum rt_status decode(struct decoder *d, const struct sv_decode_options *
         uint8_t *to = d->image.pixel + jpeg->output_scanline * stride;
         uint8_t *row = d->row != NULL ? d->row : to;
         jpeg_read_scanlines(jpeg, &row, 1);
+        rt_mem_written(row, d->row != NULL ? (size_t)jpeg->output_width * 4 : stride);
         if (d->row != NULL)
             cmyk_to_rgb(to, d->row, d->image.width);
     }

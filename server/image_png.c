@@ -98,7 +98,7 @@ static void convert_row(const struct source *src, const uint8_t *row, uint8_t *t
 
 static int orientation_of(spng_ctx *png)
 {
-    struct spng_exif exif;
+    struct spng_exif exif = { 0 };
     if (spng_get_exif(png, &exif) != 0)
         return 0;
     return sv_exif_orientation((const uint8_t *)exif.data, exif.length);
@@ -136,12 +136,13 @@ static enum rt_status read_rows(spng_ctx *png, const struct source *src, uint8_t
     int code = spng_decode_image(png, NULL, 0, SPNG_FMT_PNG, SPNG_DECODE_PROGRESSIVE);
     const bool interlaced = src->ihdr.interlace_method != SPNG_INTERLACE_NONE;
     while (code == 0) {
-        struct spng_row_info info;
+        struct spng_row_info info = { 0 };
         code = spng_get_row_info(png, &info);
         if (code != 0)
             break;
         uint8_t *row = interlaced ? rows + info.row_num * len : rows;
         code = spng_decode_row(png, row, len);
+        rt_mem_written(row, len);
         if ((code == 0 || code == SPNG_EOI) && !interlaced)
             convert_row(src, row, out->pixel + info.row_num * stride, out->channels);
     }

@@ -21,6 +21,7 @@ static enum rt_status decode_frame(const WebPIterator *frame, struct sv_image *i
     config.output.u.RGBA.stride = (int)stride;
     config.output.u.RGBA.size = (size_t)image->height * stride - first;
     const VP8StatusCode code = WebPDecode(frame->fragment.bytes, frame->fragment.size, &config);
+    rt_mem_written(config.output.u.RGBA.rgba, config.output.u.RGBA.size);
     WebPFreeDecBuffer(&config.output);
     switch (code) {
     case VP8_STATUS_OK:
@@ -44,7 +45,7 @@ static enum rt_status decode_first(const WebPDemuxer *webp, const struct sv_deco
     enum rt_status s = sv_image_check_size("WebP", width, height, opt, err);
     if (s != RT_OK)
         return s;
-    WebPIterator frame;
+    WebPIterator frame = { 0 };
     if (!WebPDemuxGetFrame(webp, 1, &frame))
         return rt_fail(err, RT_E_INVALID, "WebP: holds no picture");
     s = sv_image_create(image, (int)width, (int)height, 3, err);
@@ -70,7 +71,7 @@ enum rt_status sv_decode_webp(const uint8_t *bytes, size_t len, const struct sv_
     enum rt_status s = decode_first(webp, opt, out, err);
     if (s == RT_OK) {
         out->format = SV_IMAGE_WEBP;
-        WebPChunkIterator exif;
+        WebPChunkIterator exif = { 0 };
         if (WebPDemuxGetChunk(webp, "EXIF", 1, &exif)) {
             *orientation = sv_exif_orientation(exif.chunk.bytes, exif.chunk.size);
             WebPDemuxReleaseChunkIterator(&exif);

@@ -35,6 +35,7 @@ static void *allocate(size_t len)
         b->next->before = b;
     if (l != NULL)
         l->first = b;
+    rt_mem_written(b + 1, len);
     return b + 1;
 }
 

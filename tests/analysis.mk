@@ -4,12 +4,15 @@
 #   make valgrind           a session of serving under valgrind
 #   make coverage           which lines the tests reach; every rt_fail() reached or not, in
 #                           build/coverage/failures.txt
+#   make msan               models compiled and run on each level of kernels under MemorySanitizer
 #   make mutants            kernels broken on purpose, a mistake at a time: each has to be noticed
 #   make soak TIME=1800     mixed traffic for so many seconds: answers, memory, descriptors
 
-.PHONY: analyze valgrind coverage mutants soak
+.PHONY: analyze valgrind coverage msan mutants soak
 
-CFLAGS.coverage := -O0 -fopenmp -DRT_COMPACT -DSV_INSTRUMENTED=1 --coverage -fprofile-update=atomic
+CFLAGS.coverage := -Og -fopenmp -DRT_COMPACT -DSV_INSTRUMENTED=1 --coverage -fprofile-update=atomic
+# Kernels refuse nothing, and counting their lines would take most of the time.
+$(B)/runtime/kernels/%.o: CFLAGS.coverage := -O2 -fopenmp -DRT_COMPACT
 
 # Objects, as the analysis is a part of compiling; nothing is linked. Its findings are errors.
 ANALYZED := $(patsubst %.c,build/analyze/%.o,$(filter-out runtime/kernels/%,$(RUNTIME)) $(SERVER))
@@ -41,6 +44,15 @@ coverage: setup-test ## the lines and refusals that the tests reach: build/cover
 	@$(MAKE) --no-print-directory SKIP="check_kernels check_winograd test_invariance pillow torchvision library" \
 	    MODE=coverage test || echo 'coverage: not every test passed' >&2
 	$(PYTHON) tests/coverage.py build/coverage
+
+# Every node test of ONNX and the small networks. Memory of a session, and of a value when its time
+# begins, is taken for unwritten again (runtime/session.c).
+MSAN_MODELS := $(wildcard /usr/share/libonnx-testdata/data/node) $(wildcard models/tiny/*/)
+msan: setup-test ## compile and run small models on each level of kernels under MemorySanitizer
+	@$(MAKE) --no-print-directory MODE=msan -j$$(nproc) all
+	@for isa in scalar avx2 avx512; do \
+	    RT_ISA=$$isa build/msan-clang/convd test --quiet $(MSAN_MODELS) || exit 1; \
+	done
 
 mutants: ## break kernels on purpose, one mistake at a time: the checks have to notice each
 	$(call install,$(BUILD_PACKAGES) libcmocka-dev)

@@ -6,6 +6,7 @@ description allows that, without a crash, a hang or more than 300 MB of memory.
 """
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def main():
         return 0
     with open(os.path.join(folder, "meta.json")) as f:
         cases = json.load(f)
-    sanitized = b"__asan_init" in open(convd, "rb").read()
+    sanitized = re.search(rb"__[am]san_init", open(convd, "rb").read())
     failed = 0
     for case in cases:
         path = os.path.join(folder, case["file"])

@@ -19,7 +19,7 @@ def readelf(*what):
 @pytest.fixture(scope="module")
 def symbols():
     undefined = re.findall(r"UND (\w+)", readelf("--dyn-syms"))
-    if any(s.startswith(("__asan", "__tsan")) for s in undefined):
+    if any(s.startswith(("__asan", "__msan", "__tsan")) for s in undefined):
         pytest.skip("built with a sanitizer")
     return undefined
 

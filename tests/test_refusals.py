@@ -1,6 +1,7 @@
 """Models that are refused at load: all that is missing in one sentence, and bombs before they go off."""
 
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_bombs_do_not_go_off(bomb, command, tmp_path):
     status, error, memory = peak(command[0], path, *command[1:])
     assert status == 1 and error.count("\n") >= 1
     assert "memory" in error or "too large" in error or "limit" in error, error
-    sanitized = b"__asan_init" in open(CONVD, "rb").read()
+    sanitized = re.search(rb"__[am]san_init", open(CONVD, "rb").read())
     assert sanitized or memory < MOST_MEMORY, f"{memory >> 20} MB"
 
 
