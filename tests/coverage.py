@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Reads what a build with --coverage left, prints the share of lines that ran in each folder, and
-writes every rt_fail() with whether it was reached to FOLDER/failures.txt.
+writes every refusal (rt_fail() and its like) to FOLDER/failures.txt: reached by a test; not reached,
+for a reason that tests/unreached.txt gives; or MISSING, which is an error.
 
     tests/coverage.py [FOLDER]      FOLDER: build/coverage"""
 
@@ -15,6 +16,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FAILURE = re.compile(r"\b(rt_fail|rt_fail_nomem|sv_reply_status)\s*\(")
+REASONS = pathlib.Path(__file__).with_name("unreached.txt")
 
 
 def counts(folder):
@@ -38,28 +40,75 @@ def counts(folder):
     return found
 
 
+def reasons():
+    """[[file, part of the statement, reason, whether it stands for anything]]."""
+    found, reason, fresh = [], "", True
+    for line in REASONS.read_text().splitlines():
+        if line.startswith("#") or not line.strip():
+            continue
+        if line.startswith(" "):
+            file, part = line.strip().split(": ", 1)
+            found.append([file, part, reason, False])
+            fresh = True
+        else:
+            reason = line if fresh else f"{reason} {line}"
+            fresh = False
+    return found
+
+
+def statement(lines, number):
+    """From that line (1 is the first) to the semicolon that ends it, as one line."""
+    text = ""
+    for line in lines[number - 1:]:
+        text += " " + line.strip()
+        if line.rstrip().endswith((";", "{", "}")):
+            break
+    return re.sub(r'" "|\s+', lambda m: "" if m.group() == '" "' else " ", text).strip()
+
+
+def why_not(known, name, text):
+    """The reason that is given for it; None: there is none."""
+    for entry in known:
+        if entry[0] == name and entry[1] in text:
+            entry[3] = True
+            return entry[2]
+    return None
+
+
 def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build/coverage").resolve()
     found = counts(folder)
     if not found:
         sys.exit(f"{folder} holds no coverage: make coverage")
+    known = reasons()
     shares = collections.defaultdict(lambda: [0, 0])
-    reached, all_failures = 0, []
+    refusals = collections.defaultdict(list)
     for name in sorted(found):
         lines = found[name]
         share = shares[str(pathlib.PurePath(name).parent)]
         share[0] += sum(n > 0 for n in lines.values())
         share[1] += len(lines)
-        for number, text in enumerate((ROOT / name).read_text().splitlines(), 1):
+        source = (ROOT / name).read_text().splitlines()
+        for number, text in enumerate(source, 1):
             if FAILURE.search(text) and number in lines:
-                reached += lines[number] > 0
-                all_failures.append(f"{'reached' if lines[number] else 'NOT    '}  "
-                                    f"{name}:{number}: {text.strip()}")
-    (folder / "failures.txt").write_text("\n".join(all_failures) + "\n")
+                text = statement(source, number)
+                reason = None if lines[number] else why_not(known, name, text)
+                kind = "reached" if lines[number] else "reason" if reason else "MISSING"
+                refusals[kind].append(f"{kind:8}{name}:{number}: {text}"
+                                      + (f" -- {reason}" if reason else ""))
+    (folder / "failures.txt").write_text(
+        "".join(f"{line}\n" for kind in sorted(refusals) for line in refusals[kind]))
     for part, (ran, n) in sorted(shares.items()):
         print(f"{part}: {ran} of {n} lines, {100 * ran / n:.1f} %")
-    print(f"{reached} of {len(all_failures)} refusals were reached: {folder / 'failures.txt'}")
+    for file, part, _, used in known:
+        if not used:
+            print(f"{REASONS.name}: {file}: {part}: was reached, or is gone")
+    print("\n".join(refusals["MISSING"]))
+    print(f"{len(refusals['reached'])} of {sum(map(len, refusals.values()))} refusals were reached, "
+          f"{len(refusals['reason'])} have a reason not to be, {len(refusals['MISSING'])} are missing: "
+          f"{folder / 'failures.txt'}")
+    return len(refusals["MISSING"]) > 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
