@@ -194,8 +194,10 @@ static void pass_across(const struct sv_resize *r, const struct work *w, int fro
         for (int i = 0; i < passes->lanes; i++) {
             const int row = y + i < to ? y + i : to - 1;
             src[i] = r->src + (size_t)row * row_len;
-            if ((size_t)(end - src[i]) < row_len + SV_ROW_PAD)
+            if ((size_t)(end - src[i]) < row_len + SV_ROW_PAD) {
                 src[i] = memcpy(w->row[i], src[i], row_len);
+                memset(w->row[i] + row_len, 0, SV_ROW_PAD); /* what checkers see multiplied by 0 */
+            }
             dst[i] = w->between + (size_t)(row - from) * w->between_stride;
         }
         passes->across(&taps, r->channels, src, dst);
