@@ -191,6 +191,7 @@ enum rt_status rt_int_put_conv(struct rt_int_sweep *s, int i, const struct rt_in
                                bool *done, struct rt_error *err)
 {
     struct rt_graph *g = s->g;
+    const bool adds = f->residual >= 0;
     struct rt_int_quantised r;
     struct rt_pixel_conv *p = rt_graph_alloc(g, 1, sizeof *p);
     if (p == NULL)
@@ -204,7 +205,7 @@ enum rt_status rt_int_put_conv(struct rt_int_sweep *s, int i, const struct rt_in
     clamp_bytes(&f->clamp, &f->y, &p->q.lo, &p->q.hi);
     if (!set_maps(s, p, &f->w, &f->b, &f->x, f->y.scale, &fits))
         return fits ? nomem(s, err) : RT_OK;
-    if (f->residual >= 0) {
+    if (adds) {
         if (!rt_int_is_dequantised(g, f->residual, &r))
             return RT_OK;
         p->q.own = 1;
@@ -213,15 +214,15 @@ enum rt_status rt_int_put_conv(struct rt_int_sweep *s, int i, const struct rt_in
         if (!isfinite(p->q.other) || (double)p->q.other * 255 > RT_INT_MOST)
             return RT_OK;
     }
-    const int x = rt_int_bytes_of(s, &f->x), res = f->residual >= 0 ? rt_int_bytes_of(s, &r) : -1;
+    const int x = rt_int_bytes_of(s, &f->x), res = adds ? rt_int_bytes_of(s, &r) : -1;
     const struct rt_value *y = &g->value[f->y.value];
-    const int v = add_node(s, f->op, f->name, f->residual >= 0 ? 3 : 2, &y->shape, y->name, p);
-    if (x < 0 || v < 0 || (f->residual >= 0 && res < 0))
+    const int v = add_node(s, f->op, f->name, adds ? 3 : 2, &y->shape, y->name, p);
+    if (x < 0 || v < 0 || (adds && res < 0))
         return nomem(s, err);
     struct rt_node *n = &g->node[g->value[v].producer];
     n->in[0] = x;
     n->in[1] = f->w.w;
-    if (f->residual >= 0) {
+    if (adds) {
         n->in[2] = res;
         label(n, "Add");
     }
