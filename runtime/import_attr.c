@@ -11,8 +11,8 @@ static const char *other_type(int32_t type)
         [9] = "a list of tensors",         [10] = "a list of graphs", [11] = "a sparse tensor",
         [12] = "a list of sparse tensors", [13] = "a type",           [14] = "a list of types",
     };
-    return type > RT_ATTR_STRINGS && (size_t)type < sizeof name / sizeof name[0] ? name[type]
-                                                                                 : NULL;
+    return type > RT_ATTR_STRINGS && type < (int32_t)(sizeof name / sizeof name[0]) ? name[type]
+                                                                                    : NULL;
 }
 
 /* Files of IR version 1 do not say the type: it is that of the field that is there. */
