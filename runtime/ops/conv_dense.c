@@ -472,16 +472,37 @@ static struct cut cut_strips(const struct rt_dense_conv *s, int64_t images, int 
     return cut;
 }
 
+/* What a worker sees, and which strip of the input it is: whoever claims its panels in parts makes
+ * one copy for all. */
+struct sight {
+    int64_t unit; /* -1: of none yet */
+    struct view view;
+};
+
+static void look_at(const struct rt_dense_conv *s, const float *x, const struct strip *strip,
+                    float *room, struct view *v)
+{
+    if (s->thinned)
+        *v = view_thinned(s, x, strip->image, strip->images, strip->group, strip->row, strip->rows,
+                          room);
+    else if (s->padded)
+        *v = view_padded(s, x, strip->image, strip->images, strip->group, strip->row, strip->rows,
+                         room);
+    else
+        *v = view_input(s, x, strip->image, strip->group, strip->row);
+}
+
 /* Items item .. end - 1: panels of strips, strip by strip. */
 static void run_items(const struct rt_call *call, const struct rt_dense_conv *s,
-                      const struct cut *cut, int64_t item, int64_t end, float *room)
+                      const struct cut *cut, int64_t item, int64_t end, float *room,
+                      struct sight *sight)
 {
     const struct rt_epilogue e = rt_epilogue_of(call->node);
     const float *x = call->in[RT_CONV_X].data;
     const int64_t images = call->in[RT_CONV_X].shape.dim[0];
     const int64_t strips = rt_ceil_div(s->rows, cut->rows);
     while (item < end) {
-        int64_t unit = item / s->panels;
+        const int64_t unit = item / s->panels;
         struct strip strip = { .first_panel = item % s->panels };
         strip.last_panel = rt_least(s->panels, strip.first_panel + end - item);
         strip.row = unit % strips * cut->rows;
@@ -489,14 +510,10 @@ static void run_items(const struct rt_call *call, const struct rt_dense_conv *s,
         strip.group = unit / strips % s->c.groups;
         strip.image = unit / strips / s->c.groups * cut->images;
         strip.images = rt_least(cut->images, images - strip.image);
-        struct view v = view_input(s, x, strip.image, strip.group, strip.row);
-        if (s->thinned)
-            v = view_thinned(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
-                             room);
-        else if (s->padded)
-            v = view_padded(s, x, strip.image, strip.images, strip.group, strip.row, strip.rows,
-                            room);
-        run_strip(call, s, &strip, &v, &e);
+        if (unit != sight->unit)
+            look_at(s, x, &strip, room, &sight->view);
+        sight->unit = unit;
+        run_strip(call, s, &strip, &sight->view, &e);
         item += strip.last_panel - strip.first_panel;
     }
 }
@@ -509,7 +526,8 @@ void rt_dense_run(const struct rt_call *call, const struct rt_dense_conv *s,
     const int64_t items =
         rt_ceil_div(images, cut.images) * s->c.groups * rt_ceil_div(s->rows, cut.rows) * s->panels;
     float *room = (float *)call->scratch + (size_t)w->id * s->strip_floats;
+    struct sight sight = { .unit = -1 };
     int64_t item = 0, end = 0;
     while (rt_worker_claim(w, items, panels_at_once(s, 0), &item, &end))
-        run_items(call, s, &cut, item, end, room);
+        run_items(call, s, &cut, item, end, room, &sight);
 }
