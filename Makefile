@@ -133,9 +133,9 @@ setup-test:
 setup-lint:
 	$(call install,$(LINT_PACKAGES))
 
-run: setup ## set up, build, serve the bundled model
+run: setup ## set up, build, serve the bundled model: PORT=8000
 	@$(MAKE) --no-print-directory -j$$(nproc) all
-	$(BIN) serve models/fashion
+	$(BIN) serve models/fashion $(if $(PORT),--port $(PORT))
 
 test: setup-test ## set up, build, run every test
 	@$(MAKE) --no-print-directory -j$$(nproc) all $(LOAD_BIN) $(TEST_BIN)

@@ -2,6 +2,7 @@
 #include "server/bench.h"
 #include "server/cli.h"
 #include "server/layer_times.h"
+#include "server/plot.h"
 #include "server/report.h"
 #include "server/table.h"
 
@@ -325,6 +326,8 @@ int sv_bench_main(int argc, char **argv)
     if (rest.n != 1)
         return sv_cli_usage(&sv_bench_command,
                             rest.n == 0 ? "a model is missing" : "more than one model");
+    if (set.plot != NULL && sv_plot_check(set.plot, &err) != RT_OK)
+        return sv_cli_usage(&sv_bench_command, "%s", err.text);
     if (make_cases(&set, &cases, &n, &err) != RT_OK)
         return sv_cli_usage(&sv_bench_command, "%s", err.text);
 

@@ -362,6 +362,8 @@ int sv_inspect_main(int argc, char **argv)
     if (rest.n != 1)
         return sv_cli_usage(&sv_inspect_command,
                             rest.n == 0 ? "a model is missing" : "more than one model");
+    if (set.plot != NULL && sv_plot_check(set.plot, &err) != RT_OK)
+        return sv_cli_usage(&sv_inspect_command, "%s", err.text);
 
     int threads[SV_MOST_BALANCES], n_threads = 0;
     if (set.threads.n > 0 &&

@@ -3,8 +3,10 @@
 
 #include "server/file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define WIDTH SV_PLOT_WIDTH
 #define MARGIN SV_PLOT_MARGIN
@@ -128,6 +130,24 @@ enum rt_status sv_plot_end(struct sv_plot *p, struct sv_text *out, struct rt_err
     enum rt_status s = out->failed || p->body.failed ? rt_fail_nomem(err, p->body.len) : RT_OK;
     sv_text_reset(&p->body);
     return s;
+}
+
+enum rt_status sv_plot_check(const char *path, struct rt_error *err)
+{
+    const size_t len = strlen(path);
+    if (len < 4 || strcmp(path + len - 4, ".svg") != 0)
+        return rt_fail(err, RT_E_INVALID,
+                       "--plot %s: the picture is SVG, its name has to end in .svg", path);
+    const char *slash = strrchr(path, '/');
+    char *folder = slash == NULL ? rt_strdup(".") : rt_strdup(path);
+    if (folder == NULL)
+        return rt_fail_nomem(err, len);
+    if (slash != NULL)
+        folder[slash - path + 1] = '\0';
+    const int e = access(folder, W_OK) == 0 ? 0 : errno;
+    rt_free(folder);
+    return e == 0 ? RT_OK
+                  : rt_fail(err, RT_E_IO, "--plot %s: there can be no file: %s", path, strerror(e));
 }
 
 enum rt_status sv_plot_write(struct sv_plot *p, const char *path, struct rt_error *err)

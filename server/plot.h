@@ -35,6 +35,8 @@ const char *sv_plot_colour_name(enum sv_plot_colour colour); /* "#1f5fbf" */
 
 /* Adds the whole picture to out and frees p, in any case. */
 enum rt_status sv_plot_end(struct sv_plot *p, struct sv_text *out, struct rt_error *err);
+/* Refuses, before any work is done for it, a name that is none of SVG or where no file can be. */
+enum rt_status sv_plot_check(const char *path, struct rt_error *err);
 /* Writes the file and frees, in any case. */
 enum rt_status sv_plot_write(struct sv_plot *p, const char *path, struct rt_error *err);
 

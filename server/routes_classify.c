@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define FILES_MAX SV_PICTURES_MAX
 #define PARTS_MAX 1024 /* of a form, with fields that are no files */
@@ -87,6 +88,19 @@ static enum rt_status write_classes(const struct classify *c, int i, struct sv_t
     return RT_OK;
 }
 
+/* What curl says of a body that it was not told the type of; its -d also leaves out line ends,
+ * which a picture does not survive. */
+static void reply_failed(struct sv_request *req, const struct rt_error *failed)
+{
+    const char *type = sv_request_header(req, "Content-Type");
+    struct rt_error err = *failed;
+    if (failed->status == RT_E_INVALID && type != NULL &&
+        strcasecmp(type, "application/x-www-form-urlencoded") == 0)
+        rt_fail(&err, failed->status,
+                "%s; if this came from curl -d: --data-binary sends a file as it is", failed->text);
+    sv_reply_error(&req->response, &err);
+}
+
 static void finish(void *state, struct sv_request *req)
 {
     struct classify *c = state;
@@ -100,7 +114,7 @@ static void finish(void *state, struct sv_request *req)
             failed = &c->job[i]->error;
     }
     if (failed != NULL) {
-        sv_reply_error(&req->response, failed);
+        reply_failed(req, failed);
         return;
     }
     sv_text_add(&t, "{\"model_name\":");

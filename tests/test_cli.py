@@ -697,7 +697,10 @@ def test_plots(conv, tmp_path):
     convd("inspect", conv, "--plot", tmp_path / "inspect.svg")
     text = svg_of(tmp_path / "inspect.svg")
     assert "running variance" in text and "FLOP" in text and "bn" in text
-    assert "nowhere" in error_of("inspect", conv, "--json", "--plot", "nowhere/x.svg", status=1)
+    for command in "inspect", "bench":
+        for name, says in ("nowhere/x.svg", "No such file"), ("x.png", "has to end in .svg"):
+            said = error_of(command, "no/such/model.onnx", "--plot", name, status=2)
+            assert name in said and says in said
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not there")

@@ -175,6 +175,16 @@ def test_bad_pictures(server, name):
     error_of(answer, answer.status_code)
 
 
+def test_a_picture_that_curl_changed(server):
+    for body in (PNG, PNG.replace(b"\r", b"").replace(b"\n", b"")):
+        for kind, told in ("application/x-www-form-urlencoded", True), ("image/png", False):
+            answer = server.post(CLASSIFY, body, headers={"Content-Type": kind})
+            if body == PNG:
+                assert answer.status_code == 200
+            else:
+                assert ("--data-binary" in error_of(answer, 400)) == told
+
+
 def test_not_a_picture_model(server):
     answer = server.post("/v2/models/pair/classify", samples()[0].read_bytes())
     assert "model 'pair' takes no pictures" in error_of(answer, 400)
