@@ -277,6 +277,7 @@ enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_opti
                              struct rt_model **out, struct rt_error *err)
 {
     struct rt_error own;
+    /* cppcheck-suppress uninitvar ; its address is taken */
     err = err != NULL ? err : &own;
     struct rt_model *m = rt_zalloc(sizeof *m);
     if (m == NULL)

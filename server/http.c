@@ -313,6 +313,7 @@ static enum rt_status grow(struct exchange *x, size_t len, struct rt_error *err)
         atomic_fetch_sub_explicit(&h->held, more, memory_order_relaxed);
         return s;
     }
+    /* cppcheck-suppress nullPointerArithmeticRedundantCheck ; s tells */
     x->body = grown + x->lead;
     x->body_room = room;
     return RT_OK;

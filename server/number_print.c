@@ -81,6 +81,7 @@ static uint32_t shortest(uint32_t bits, int *exponent)
     }
     /* The float's neighbours lie half a unit away, a quarter of one below a power of two. */
     bool near_below = fraction == 0 && biased > 1;
+    /* cppcheck-suppress shiftNegativeLHS ; gcc and clang keep the sign */
     int k = (q * 1262611 - (near_below ? 524031 : 0)) >> 22;
     int h = q + floor_log2_power10(-k) + 1;
     uint64_t power = power_bits[-k - POWER_MIN];

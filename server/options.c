@@ -428,6 +428,7 @@ void sv_option_default(const struct sv_option *o, const struct sv_command *c,
         return;
     }
     case SV_OPTION_SECONDS: {
+        /* cppcheck-suppress invalidPointerCast ; a double lies there */
         double v = *(const double *)at;
         if (v == 0 && o->none != NULL)
             snprintf(buf, len, "%s", o->none);

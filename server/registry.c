@@ -155,6 +155,7 @@ static size_t put_string(char **to, const char *s, const char **where)
 static size_t put_entry(const struct sv_slot *e, char **to, struct sv_entry *item)
 {
     struct sv_entry unused;
+    /* cppcheck-suppress uninitvar ; its address is taken */
     struct sv_entry *out = item != NULL ? item : &unused;
     size_t len = put_string(to, e->name, &out->name) + put_string(to, e->path, &out->path) +
                  put_string(to, e->reason != NULL ? e->reason : "", &out->reason);

@@ -123,6 +123,7 @@ static void tend_lingering(struct sv_watch *w, const struct pollfd *seen, int n_
     int kept = 0;
     for (int i = 0; i < w->n_lingering; i++) {
         bool keep = w->lingering[i].until > now && !w->stopping;
+        /* cppcheck-suppress nullPointer ; n_seen is 0 then */
         if (keep && i < n_seen && seen[i].revents != 0)
             keep = (seen[i].revents & (POLLERR | POLLNVAL)) == 0 && drop_input(seen[i].fd);
         if (keep)

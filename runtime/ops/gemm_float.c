@@ -266,6 +266,7 @@ void rt_gemm_run(const struct rt_call *c, const struct rt_worker *w, const struc
     const size_t packed = rt_gemm_packed(p->k, p->n), panel = (size_t)(panel_columns() * p->k);
     float *room = NULL;
     if (g->packed == NULL)
+        /* cppcheck-suppress invalidPointerCast ; memory without a type */
         room = (float *)((char *)c->scratch + (size_t)w->id * rt_gemm_scratch(p->k));
     int64_t held = -1, begin, end;
     rt_worker_share(w, p->batches * strips * panels, 1, &begin, &end);

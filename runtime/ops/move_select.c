@@ -110,7 +110,9 @@ static enum rt_status infer_compress(struct rt_graph *g, struct rt_node *n, stru
                                 (long long)i, (long long)dim);
         taken += keep[i];
     }
-    struct rt_shape y = flat ? (struct rt_shape){ .rank = 1 } : x->shape;
+    struct rt_shape y = x->shape;
+    if (flat)
+        y = (struct rt_shape){ .rank = 1 };
     y.dim[axis] = taken;
     return rt_set_out(g, n, 0, x->dtype, &y, err);
 }

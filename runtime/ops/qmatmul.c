@@ -41,7 +41,7 @@ static enum rt_status infer(struct rt_graph *g, struct rt_node *n, struct rt_err
 {
     const struct inputs *in = inputs_of(n);
     const struct rt_shape a = rt_in(g, n, in->a)->shape, b = rt_in(g, n, in->b)->shape;
-    struct rt_shape y;
+    struct rt_shape y = { 0 };
     enum rt_status s = rt_check_type(g, n, in->a, RT_T_QUANTIZED, err);
     if (s == RT_OK)
         s = rt_check_type(g, n, in->b, RT_T_QUANTIZED, err);

@@ -215,7 +215,10 @@ static void run_dynamic(const struct rt_call *c, const struct rt_worker *w)
         if (rt_has_out(c->node, 2))
             *(uint8_t *)c->out[2].data = (uint8_t)zero;
     }
-    for (uint8_t *to = y->data; at < end && to != NULL; at++) {
+    uint8_t *to = y->data;
+    if (to == NULL)
+        return;
+    for (; at < end; at++) {
         const float q = rintf(x[at] / scale) + zero;
         to[at] = (uint8_t)(!(q > 0) ? 0 : q > 255 ? 255 : q);
     }

@@ -196,6 +196,7 @@ static void set_start(void *results, enum rt_kind kind, enum rt_dtype dtype, enu
     const bool is_signed =
         dtype == RT_INT8 || dtype == RT_INT16 || dtype == RT_INT32 || dtype == RT_INT64;
     const int bits = dtype == RT_BOOL ? 1 : 8 * (int)rt_dtype_size(dtype);
+    /* cppcheck-suppress shiftTooManyBits ; bool is not signed */
     const uint64_t highest = UINT64_MAX >> (64 - bits + (is_signed ? 1 : 0));
     const uint64_t wholes[] = { 0, 1, is_signed ? ~highest : 0, highest };
     for (int64_t i = 0; i < n; i++) {
