@@ -68,6 +68,8 @@ def files(tmp_path_factory):
     for i in range(257):
         (fed / f"input_{i}.pb").write_bytes(tensor.SerializeToString())
     (folder / "mixed" / "config.json").write_text('{"input": {"name": "x"}}')
+    relu(folder / "timed.onnx", ["N", 2])
+    (folder / "timed.onnx.tune").write_bytes(b" " * ((1 << 20) + 1))
     (folder / "empty_keys").write_text("# none\n")
     (folder / "bad_keys").write_text("a key with blanks in its middle\n")
     (folder / "short_keys").write_text("short\n")
@@ -77,6 +79,7 @@ def files(tmp_path_factory):
 
 ROWS = [
     (["inspect", "{free}", "--threads", "2"], "has sizes that are only known at run time"),
+    (["inspect", "{folder}/timed.onnx"], "larger than 1048576 bytes"),
     (["bench", "{plain}", "--shape", "1xx3"], "--shape 1xx3: expected sizes"),
     (["bench", "{free}", "--shape", "1x2000000000x2000000000"], "too large"),
     (["bench", "{three}", "--batch", "2"], "--batch: the model's batch is fixed"),
@@ -149,3 +152,12 @@ def test_a_server_that_hangs_up():
         thread.join()
     assert done.returncode == 1
     assert "the connection" in done.stderr or "reset" in done.stderr
+
+
+def test_a_host_too_long():
+    """An address in numbers may be written with any number of zeros."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = "0" * 600 + "177.0.0.1"
+        done = subprocess.run([CONVD, "health", f"http://{host}:{listener.getsockname()[1]}"],
+                              capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    assert done.returncode == 1 and "host and path are longer than 512" in done.stderr

@@ -421,9 +421,10 @@ static void makes_constants_of_constants(void **state)
 
 /* --- external data ------------------------------------------------------------------------- */
 
-static struct bytes external_model(const char *location, const char *offset, const char *length)
+static struct bytes external_tensor(struct bytes t, const char *location, const char *offset,
+                                    const char *length)
 {
-    struct bytes g = graph_xy(), t = tensor("w", 1, 1, (const int64_t[]){ 2 });
+    struct bytes g = graph_xy();
     const char *pairs[][2] = { { "location", location },
                                { "offset", offset },
                                { "length", length } };
@@ -440,6 +441,11 @@ static struct bytes external_model(const char *location, const char *offset, con
     put_message(&g, 5, t);
     put_message(&g, 1, node("Add", "a", "x,w", "y"));
     return model(g);
+}
+
+static struct bytes external_model(const char *location, const char *offset, const char *length)
+{
+    return external_tensor(tensor("w", 1, 1, (const int64_t[]){ 2 }), location, offset, length);
 }
 
 static void reads_external_data_from_its_folder_only(void **state)
@@ -488,6 +494,10 @@ static void reads_external_data_from_its_folder_only(void **state)
     unlink(link_path);
     rmdir(folder);
     refused(external_model("data.bin", "", ""), RT_E_INVALID, "came without a folder");
+    struct bytes t = tensor("w", 1, 1, (const int64_t[]){ 2 });
+    put_data(&t, 9, data, 8);
+    refused(external_tensor(t, "data.bin", "", ""), RT_E_INVALID,
+            "has external data and raw_data at once");
 }
 
 /* --- functions ----------------------------------------------------------------------------- */

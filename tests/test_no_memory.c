@@ -7,6 +7,7 @@
 #include "server/commands.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -29,6 +30,8 @@ static const char *const commands[][WORDS] = {
       "--output", "@" },
     { "test", TINY "residual", TINY "separable" },
     { "test", TINY "upsampling" },
+    { "test", "@/below" },
+    { "predict", TINY "classifier", "@/pictures" },
     { "test", NODE "test_convtranspose" },
     { "inspect", TINY "separable" },
     { "inspect", TINY "residual", "--json", "--threads", "2" },
@@ -157,6 +160,21 @@ static int start(void **state)
     for (size_t i = 0; i < sizeof files / sizeof files[0] && s == RT_OK; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i][0]);
         s = sv_file_write(path, files[i][1], strlen(files[i][1]), &err);
+    }
+    /* Folders that are gone through. */
+    static const char *const linked[][2] = {
+        { "below", "" },
+        { "below/line", TINY "line" },
+        { "pictures", "" },
+        { "pictures/boot.png", PICTURE },
+    };
+    for (size_t i = 0; i < sizeof linked / sizeof linked[0] && s == RT_OK; i++) {
+        char target[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", folder, linked[i][0]);
+        if (linked[i][1][0] == '\0'
+                ? mkdir(path, 0700) != 0
+                : realpath(linked[i][1], target) == NULL || symlink(target, path) != 0)
+            return -1;
     }
     return s == RT_OK ? 0 : -1;
 }

@@ -13,6 +13,7 @@ static struct serving serving;
 static char loaded[128]; /* the path of a model whose file stays */
 
 static const struct chain one = { "x", "Relu", RT_FLOAT, 2, { -1, 3 } };
+static const struct chain open_ = { "x", "Relu", RT_FLOAT, 2, { -1, -1 } };
 static const struct chain picture = { "image", "Flatten", RT_FLOAT, 4, { -1, 3, 4, 4 } };
 
 static int start(void **state)
@@ -24,6 +25,7 @@ static int start(void **state)
     serving.app.model_control = true;
     serving_add(&serving, "picture", &picture, 1);
     serving_add(&serving, "one", &one, 1);
+    serving_add(&serving, "open", &open_, 1);
     make_model(&model, &one, 1);
     snprintf(loaded, sizeof loaded, "%s/loaded.onnx", serving.folder);
     return sv_file_write(loaded, model.p, model.len, &err) != RT_OK ||
@@ -82,6 +84,10 @@ static void starve(const struct request *r)
     "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,3],\"datatype\":\"FP32\",\"data\":[1,-2,0.5,3,4,5]" \
     "}]" more "}"
 
+/* A PNG of one pixel. */
+#define PIXEL                                                                                      \
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+
 static void test_requests(void **state)
 {
     (void)state;
@@ -97,6 +103,8 @@ static void test_requests(void **state)
         { POST("/v1/models/one:predict", "{\"instances\":[{\"x\":[1,2,3]}]}") },
         { POST("/v1/models/one:predict", "{\"inputs\":{\"x\":[[1,2,3],[4,5,6]]}}") },
         { POST(M "one/profile", NULL), .query = { "batch", "2" } },
+        { POST("/v1/models/picture:predict", "{\"instances\":[{\"b64\":\"" PIXEL "\"}]}") },
+        { POST(M "open/infer", INPUT("")) },
         { GET(M "one") },
         { GET(M "one/config") },
         { GET(M "one/report") },

@@ -15,6 +15,7 @@ static const struct chain fixed_pair[] = { { "a", "Relu", RT_FLOAT, 2, { 3, 2 } 
                                            { "b", "Relu", RT_FLOAT, 2, { 3, 2 } } };
 static const struct chain half[] = { { "x", "Identity", RT_FLOAT16, 2, { -1, 3 } } };
 static const struct chain open_[] = { { "x", "Relu", RT_FLOAT, 3, { -1, -1, -1 } } };
+static const struct chain unknown[] = { { "x", "NonZero", RT_FLOAT, 2, { 2, 3 } } };
 static const struct chain picture[] = { { "image", "Flatten", RT_FLOAT, 4, { -1, 3, 4, 4 } } };
 static const struct chain one_picture[] = { { "image", "Flatten", RT_FLOAT, 3, { 3, 4, 4 } } };
 static const struct chain mixed[] = { { "image", "Flatten", RT_FLOAT, 4, { -1, 3, 4, 4 } },
@@ -51,6 +52,7 @@ static int start(void **state)
     serving_add(&serving, "fixed_pair", fixed_pair, 2);
     serving_add(&serving, "half", half, 1);
     serving_add(&serving, "open", open_, 1);
+    serving_add(&serving, "unknown", unknown, 1);
     serving_add(&serving, "picture", picture, 1);
     serving_add(&serving, "one_picture", one_picture, 1);
     return add_mixed();
@@ -94,6 +96,8 @@ static const struct {
       "total element count to exceed" },
     { M "open/infer", IN("x", "[1,2147483648,2147483648]", "FP32", DATA) "}", 400,
       "byte size overflow" },
+    { V1 "half:predict", "{\"instances\":[[1,2,3]]}", 400,
+      "has type FP16, which JSON data cannot hold" },
     /* outputs */
     { M "one/infer", IN_ONE ",\"outputs\":[1]}", 400, "outputs[0] must be an object, not" },
     { M "one/infer",
@@ -154,6 +158,7 @@ static const struct {
     { "/v2/logging", "{\"log_format\":\"x\"}", 400, "must be \\\"default\\\"" },
     /* profiles */
     { M "open/profile", "", 400, "are free: a profile needs them fixed" },
+    { M "unknown/profile", "", 400, "only known once a run has shown its sizes" },
 };
 
 static void test_rows(void **state)

@@ -128,6 +128,8 @@ static void reads_files(void **state)
     assert_int_equal(len, sizeof content - 1);
     assert_memory_equal(bytes, content, len);
     rt_free(bytes);
+    expect(sv_file_read("/proc/self/status", 4, &bytes, &len, &err), RT_E_LIMIT,
+           "larger than 4 bytes"); /* of no size until it is read */
     now[READ].error = EIO;
     expect(sv_file_read(path, 0, &bytes, &len, &err), RT_E_IO, strerror(EIO));
 }
