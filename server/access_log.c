@@ -176,7 +176,15 @@ enum rt_status sv_access_log_reopen(struct sv_access_log *log, struct rt_error *
     return RT_OK;
 }
 
-/* Its lines come in hundreds a second, or more. */
+/* As three digits. */
+static void add_thousandths(struct sv_text *t, unsigned n)
+{
+    const char digits[] = { (char)('0' + n / 100), (char)('0' + n / 10 % 10),
+                            (char)('0' + n % 10) };
+    sv_text_bytes(t, digits, sizeof digits);
+}
+
+/* Lines come by the hundreds a second: what they share is printed once a second. */
 static void add_time(struct sv_access_log *log)
 {
     struct timespec now;
@@ -187,12 +195,10 @@ static void add_time(struct sv_access_log *log)
         strftime(log->second_text, sizeof log->second_text, "%Y-%m-%dT%H:%M:%S.", &tm);
         log->second = now.tv_sec;
     }
-    const int ms = (int)(now.tv_nsec / 1000000);
-    const char digits[] = { (char)('0' + ms / 100), (char)('0' + ms / 10 % 10),
-                            (char)('0' + ms % 10), 'Z', '"' };
     sv_text_add(&log->lines, "{\"time\":\"");
     sv_text_add(&log->lines, log->second_text);
-    sv_text_bytes(&log->lines, digits, sizeof digits);
+    add_thousandths(&log->lines, (unsigned)(now.tv_nsec / 1000000));
+    sv_text_add(&log->lines, "Z\"");
 }
 
 static void add_key(struct sv_text *t, const char *key)
@@ -218,10 +224,9 @@ static void add_number(struct sv_text *t, const char *key, size_t n)
 static void add_ms(struct sv_text *t, const char *key, uint64_t ns)
 {
     const uint64_t us = ns / 1000;
-    const char decimals[] = { '.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10),
-                              (char)('0' + us % 10) };
     add_number(t, key, us / 1000);
-    sv_text_bytes(t, decimals, sizeof decimals);
+    sv_text_add(t, ".");
+    add_thousandths(t, (unsigned)(us % 1000));
 }
 
 /* Under the lock. */

@@ -380,9 +380,11 @@ static enum MHD_Result refuse_surplus(struct exchange *x, enum sv_surplus surplu
  * request. A header of one line lies where it came in, its value behind the name and blanks. */
 static bool is_folded(const char *name, const char *value)
 {
-    const char *p = name + strlen(name) + 1;
-    const size_t blanks = (uintptr_t)value - (uintptr_t)p;
-    return value != NULL && (blanks > CONNECTION_MEMORY || strspn(p, " \t") < blanks);
+    if (value == NULL)
+        return false;
+    const char *behind = name + strlen(name) + 1;
+    const size_t blanks = (uintptr_t)value - (uintptr_t)behind; /* huge where value lies before */
+    return blanks > CONNECTION_MEMORY || strspn(behind, " \t") < blanks;
 }
 
 static enum MHD_Result add_header(void *cls, enum MHD_ValueKind kind, const char *name,

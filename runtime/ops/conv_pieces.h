@@ -15,9 +15,9 @@ struct rt_conv_pieces {
  * one group, and have no steps that read tensors. */
 struct rt_conv_pieces rt_conv_pieces(const struct rt_node *n);
 
-/* Makes pixels pixel..pixel+pixels-1 (at least one; counted along rows, of one image) of piece number `piece`. y:
- * [blocks][plane floats], of which the first pixels * b are written. Elements are the same bits as
- * those that the node's own run() gives. Any thread. */
+/* Makes pixels pixel..pixel+pixels-1 (at least one; counted along rows, of one image) of piece
+ * number `piece`. y: [blocks][plane floats], of which the first pixels * b are written. Elements
+ * are the same bits as those that the node's own run() gives. Any thread. */
 void rt_conv_make_piece(const struct rt_call *call, int64_t image, int64_t piece, int64_t pixel,
                         int64_t pixels, float *y, int64_t plane);
 
