@@ -113,7 +113,7 @@ def test_pictures(serve):
         if foreign or expect.startswith("must be"):
             assert answer.status_code in (400, 413, 415), (name, answer.status_code, answer.text)
             assert len(error_of(answer, answer.status_code)) > 10, name
-            assert taken < 100 << 20 or serving.SANITIZED, (name, taken)
+            assert taken < 100 << 20 or serving.INSTRUMENTED, (name, taken)
         elif expect.startswith("decode"):
             assert answer.status_code == 200, (name, answer.text)
         else:

@@ -243,7 +243,7 @@ def test_reloads_under_load(serve, tmp_path):
             assert factor_of(server) == (3, 2)[i % 2]
             if i == 50:
                 memory = server.memory()
-        assert server.memory() < memory + (24 << 20) or serving.SANITIZED
+        assert server.memory() < memory + (24 << 20) or serving.INSTRUMENTED
     finally:
         stop.set()
         for c in clients:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from serving import SANITIZED, Server, ROOT
+from serving import INSTRUMENTED, Server, ROOT
 
 SECONDS = 5
 # A thread that spins takes 500 of these; one that looks around ten times a second wakes 50 times.
@@ -35,7 +35,7 @@ def asked(server):
         assert server.post("/v2/models/fashion/classify", body).status_code == 200
 
 
-@pytest.mark.skipif(SANITIZED, reason="sanitizers have threads of their own")
+@pytest.mark.skipif(INSTRUMENTED, reason="sanitizers have threads of their own")
 @pytest.mark.parametrize("after", ["its start", "requests"])
 def test_idle(after):
     server = Server(ROOT / "models/fashion", "--threads", "2")

@@ -204,14 +204,14 @@ ATTACKS = {
 def unaffected(server, attack, otherwise=contextlib.nullcontext):
     """p99() beside the attack is at most twice what it is otherwise; by turns, in a few rounds."""
     usual, beside = [], []
-    for _ in range(1 if serving.SANITIZED else ROUNDS):
+    for _ in range(1 if serving.INSTRUMENTED else ROUNDS):
         with otherwise():
             usual.append(p99(server))
         with attack():
             beside.append(p99(server))
         if min(beside) <= max(2 * min(usual), min(usual) + STALLS):
             return
-    assert serving.SANITIZED, (usual, beside)
+    assert serving.INSTRUMENTED, (usual, beside)
 
 
 @pytest.mark.parametrize("what", ATTACKS)

@@ -164,7 +164,7 @@ def stalled(server, *args):
     return level
 
 
-@pytest.mark.skipif(serving.SANITIZED, reason="a matter of times")
+@pytest.mark.skipif(serving.INSTRUMENTED, reason="a matter of times")
 def test_an_open_loop_shows_a_stall_that_a_closed_loop_hides(server):
     """Of a stall of 200 ms, requests that were meant to begin in its first half wait more than
     100 ms: with 200/s that is about twenty. A closed loop sends nothing meanwhile, so only those
