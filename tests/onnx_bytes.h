@@ -128,6 +128,16 @@ static inline struct bytes with_attr(struct bytes n, struct bytes attr)
     return n;
 }
 
+static inline struct bytes with_ints(struct bytes n, const char *name, size_t count,
+                                     const int64_t *v)
+{
+    struct bytes a = { 0 };
+    put_text(&a, 1, name);
+    put_packed(&a, 8, v, count);
+    put_int(&a, 20, 7);
+    return with_attr(n, a);
+}
+
 /* A tensor without elements. */
 static inline struct bytes tensor(const char *name, int type, size_t rank, const int64_t *dims)
 {

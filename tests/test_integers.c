@@ -12,7 +12,7 @@
 
 #include "runtime/kernels/kernels.h"
 #include "runtime/rt.h"
-#include "tests/onnx_bytes.h"
+#include "tests/starving.h"
 
 #define SAMPLES 3
 #define SIDE 9
@@ -88,15 +88,6 @@ static struct bytes op(const char *type, const char *fmt, ...)
     vsnprintf(in, sizeof in, fmt, ap);
     va_end(ap);
     return node(type, "", in, "");
-}
-
-static struct bytes with_ints(struct bytes n, const char *name, size_t count, const int64_t *v)
-{
-    struct bytes a = { 0 };
-    put_text(&a, 1, name);
-    put_packed(&a, 8, v, count);
-    put_int(&a, 20, 7);
-    return with_attr(n, a);
 }
 
 static struct name quantize(struct net *n, struct name x, float scale, int type, int zero)
@@ -481,13 +472,46 @@ static void what_stays_real(void **state)
            "DequantizeLinear ToBlocked Add ToPlain");
 }
 
+/* Of each kind of operator on bytes one, whose memory runs out at every place. */
+static void no_memory(void **state)
+{
+    (void)state;
+    static const struct conv depthwise = { 16, 16, 3, 1, 1, 1, true, false };
+    struct net n = start();
+    struct name x = through(&n, input(&n, 16), 0.01f, UINT8, 131);
+    struct name y = through(&n, conv(&n, x, 0.01f, &same_3x3), 0.02f, UINT8, 120);
+    y = through(&n, conv(&n, y, 0.02f, &depthwise), 0.02f, UINT8, 120);
+    struct bytes pool = with_ints(op("MaxPool", "%s", y.text), "kernel_shape", 2,
+                                  (const int64_t[]){ 3, 3 });
+    pool = with_ints(pool, "pads", 4, (const int64_t[]){ 1, 1, 1, 1 });
+    struct name pooled = through(&n, put_node(&n, pool), 0.02f, UINT8, 120);
+    y = through(&n, put_node(&n, op("Add", "%s,%s", pooled.text, y.text)), 0.03f, UINT8, 9);
+    y = through(&n, put_node(&n, op("GlobalAveragePool", "%s", y.text)), 0.02f, UINT8, 9);
+    y = put_node(&n, op("Flatten", "%s", y.text));
+    int8_t w[16 * 5];
+    for (size_t i = 0; i < sizeof w; i++)
+        w[i] = (int8_t)((int)draw(255) - 127);
+    struct name weights = constant(&n, INT8, 2, (const int64_t[]){ 16, 5 }, w, sizeof w);
+    weights = dequantize(&n, weights, 0.03f, INT8, 0);
+    y = put_node(&n, op("MatMul", "%s,%s", y.text, weights.text));
+    y = through(&n, y, 0.02f, UINT8, 100);
+    put_message(&n.graph, 12, named(y.text));
+    struct bytes file = model(n.graph);
+    float *feed = calloc(16 * SIDE * SIDE, sizeof *feed);
+    assert_non_null(feed);
+    const struct rt_tensor in = { RT_FLOAT, { 4, { 1, 16, SIDE, SIDE } }, feed };
+    starve(&(struct starving){ .what = "bytes", .file = &file, .in = &in });
+    free(feed);
+    free(file.p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolutions),    cmocka_unit_test(qlinear_conv),
         cmocka_unit_test(residuals),       cmocka_unit_test(sum_of_two),
         cmocka_unit_test(pools),           cmocka_unit_test(products),
-        cmocka_unit_test(what_stays_real),
+        cmocka_unit_test(what_stays_real), cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
