@@ -5,6 +5,7 @@
 
 #include "runtime/mapped.h"
 #include "server/http.h"
+#include "server/tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,7 +44,9 @@ static enum rt_status start_and_stop(const char *path, struct rt_error *err)
     struct sv_http *http = NULL;
     struct sv_model *m = NULL;
     enum rt_status status = sv_cores_create(2, &s.cores, err);
-    const struct sv_registry_options o = { .max_batch = 4, .max_queue = 8, .cores = s.cores };
+    const struct sv_registry_options o = {
+        .max_batch = 4, .max_queue = 8, .cores = s.cores, .warm_up = true
+    };
     const struct sv_http_options h = {
         .host = "127.0.0.1", .max_body = 1 << 16, .handle = handle, .context = &s.app
     };
@@ -126,11 +129,16 @@ static void test_no_threads_to_rehearse(void **state)
     rt_model_release(m);
 }
 
+/* With a config.json that asks for a run before it is served. */
 static void test_no_memory(void **state)
 {
     (void)state;
-    char path[64];
+    static const char config[] = "{\"warmup\": 1}";
+    char path[64], config_path[80];
+    struct rt_error written;
     write_model(path);
+    snprintf(config_path, sizeof config_path, "%.*s.config.json", (int)(strlen(path) - 5), path);
+    assert_int_equal(sv_file_write(config_path, config, sizeof config - 1, &written), RT_OK);
     long live = rt_mem_live(), n = 0, left;
     enum rt_status s;
     do {
@@ -144,7 +152,61 @@ static void test_no_memory(void **state)
             fail_msg("allocation %ld: %ld blocks are left over", n - 1, rt_mem_live() - live);
     } while (left < 0); /* some are done without */
     assert_int_equal(s, RT_OK);
+    unlink(config_path);
     unlink(path);
+}
+
+static void test_no_memory_for_a_certificate(void **state)
+{
+    (void)state;
+    const long live = rt_mem_live();
+    long n = 0, left;
+    do {
+        struct rt_error err = { .text = "" };
+        struct sv_tls *tls;
+        rt_mem_fail(n++);
+        enum rt_status s = sv_tls_create("/nowhere/cert.pem", "/nowhere/key.pem", &tls, &err);
+        left = rt_mem_fail(-1);
+        assert_int_equal(s, left < 0 ? RT_E_NOMEM : RT_E_NOT_FOUND);
+        assert_true(err.text[0] != '\0');
+        assert_int_equal(rt_mem_live(), live);
+    } while (left < 0);
+    assert_true(n > 3); /* it, and the names of two files */
+}
+
+/* A model that lies elsewhere than before is loaded from there, or its old version serves on. */
+static void test_no_memory_for_a_move(void **state)
+{
+    (void)state;
+    struct serving s;
+    struct bytes model;
+    struct rt_error err;
+    char before[96], below[96], after[112];
+    long n = 0, left;
+    serving_start(&s);
+    sv_log_set(SV_LOG_ERROR + 1, SV_LOG_TEXT); /* which serving_start() turned on again */
+    make_model(&model, &chain, 1);
+    snprintf(before, sizeof before, "%s/m.onnx", s.folder);
+    snprintf(below, sizeof below, "%s/m", s.folder);
+    snprintf(after, sizeof after, "%s/model.onnx", below);
+    assert_int_equal(sv_file_write(before, model.p, model.len, &err), RT_OK);
+    assert_int_equal(sv_registry_add(s.app.registry, s.folder, &err), RT_OK);
+    assert_int_equal(sv_folder_create(below, &err), RT_OK);
+    assert_int_equal(rename(before, after), 0);
+    do {
+        struct sv_model *m;
+        rt_mem_fail(n++);
+        enum rt_status status = sv_registry_load(s.app.registry, "m", NULL, &err);
+        left = rt_mem_fail(-1);
+        assert_true(left < 0 || status == RT_OK);
+        assert_int_equal(sv_registry_find(s.app.registry, "m", 0, &m, &err), RT_OK);
+        if (status == RT_OK)
+            assert_string_equal(m->path, after);
+        sv_model_release(m);
+    } while (left < 0);
+    unlink(after);
+    rmdir(below);
+    serving_stop(&s);
 }
 
 /* --- files -------------------------------------------------------------------------------------
@@ -216,22 +278,64 @@ static void test_full_disk(void **state)
 /* --- descriptors -------------------------------------------------------------------------------
  */
 
-static bool serves(int port)
+/* What a client is told; 0: nothing. */
+static int status_of(const struct sv_http *http, const char *request, size_t len)
 {
-    static const char request[] = "GET /v2/health/live HTTP/1.0\r\n\r\n";
     const struct sockaddr_in to = { .sin_family = AF_INET,
-                                    .sin_port = htons((uint16_t)port),
+                                    .sin_port = htons((uint16_t)sv_http_port(http)),
                                     .sin_addr = { htonl(INADDR_LOOPBACK) } };
     const struct timeval patience = { .tv_sec = 20 };
     char answer[16] = "";
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     bool good = fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) == 0 &&
-                send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request) &&
-                recv(fd, answer, 12, MSG_WAITALL) == 12 && strncmp(answer + 8, " 200", 4) == 0;
+                send(fd, request, len, MSG_NOSIGNAL) == (ssize_t)len &&
+                recv(fd, answer, 12, MSG_WAITALL) == 12;
     if (fd >= 0)
         close(fd);
-    return good;
+    return good ? atoi(answer + 8) : 0;
+}
+
+static bool serves(const struct sv_http *http)
+{
+    static const char request[] = "GET /v2/health/live HTTP/1.0\r\n\r\n";
+    return status_of(http, request, strlen(request)) == 200;
+}
+
+/* A body that is longer than was set aside for bodies at first, and finds no memory. */
+static void test_no_memory_for_a_body(void **state)
+{
+    (void)state;
+    static char request[40000];
+    struct serving s;
+    struct sv_http *http;
+    struct rt_error err;
+    serving_start(&s);
+    serving_add(&s, "one", &chain, 1);
+    const struct sv_http_options h = {
+        .host = "127.0.0.1", .max_body = 1 << 16, .handle = handle, .context = &s.app
+    };
+    assert_int_equal(sv_http_start(&h, &http, &err), RT_OK);
+    memset(request, ' ', sizeof request);
+    const int head = snprintf(request, sizeof request,
+                              "POST /v2/models/one/infer HTTP/1.0\r\nContent-Length: %d\r\n\r\n",
+                              (int)sizeof request - 200);
+    request[head] = '{'; /* JSON that has no end: refused when all of it has come */
+    const int refused = 400, len = head + (int)sizeof request - 200;
+    assert_int_equal(status_of(http, request, (size_t)len), refused);
+    long n = 0, left, unavailable = 0;
+    do {
+        rt_mem_fail(n++);
+        const int status = status_of(http, request, (size_t)len);
+        left = rt_mem_fail(-1);
+        unavailable += status == 503;
+        if (status != refused && status != 503 && status != 0)
+            fail_msg("allocation %ld: status %d", n - 1, status);
+    } while (left < 0 && n < 1000);
+    assert_true(left >= 0 && unavailable > 0);
+    assert_true(serves(http));
+    sv_http_stop(http);
+    serving_stop(&s);
 }
 
 /* accept() fails for want of descriptors while a client waits; it is served when there are some. */
@@ -248,7 +352,7 @@ static void test_no_descriptors(void **state)
         .host = "127.0.0.1", .max_body = 1 << 16, .handle = handle, .context = &s.app
     };
     assert_int_equal(sv_http_start(&h, &http, &err), RT_OK);
-    assert_true(serves(sv_http_port(http)));
+    assert_true(serves(http));
     int waiting = socket(AF_INET, SOCK_STREAM, 0);
     const struct sockaddr_in to = { .sin_family = AF_INET,
                                     .sin_port = htons((uint16_t)sv_http_port(http)),
@@ -262,7 +366,7 @@ static void test_no_descriptors(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &kept), 0);
     assert_int_equal(connected, 0);
     close(waiting);
-    assert_true(serves(sv_http_port(http)));
+    assert_true(serves(http));
     sv_http_stop(http);
     serving_stop(&s);
 }
@@ -304,6 +408,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_threads),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory_for_a_certificate),
+        cmocka_unit_test(test_no_memory_for_a_move),
+        cmocka_unit_test(test_no_memory_for_a_body),
         cmocka_unit_test(test_no_threads_to_rehearse),
         cmocka_unit_test(test_few_descriptors),
         cmocka_unit_test(test_file_that_shrinks),

@@ -481,8 +481,8 @@ static void no_memory(void **state)
     struct name x = through(&n, input(&n, 16), 0.01f, UINT8, 131);
     struct name y = through(&n, conv(&n, x, 0.01f, &same_3x3), 0.02f, UINT8, 120);
     y = through(&n, conv(&n, y, 0.02f, &depthwise), 0.02f, UINT8, 120);
-    struct bytes pool = with_ints(op("MaxPool", "%s", y.text), "kernel_shape", 2,
-                                  (const int64_t[]){ 3, 3 });
+    struct bytes pool =
+        with_ints(op("MaxPool", "%s", y.text), "kernel_shape", 2, (const int64_t[]){ 3, 3 });
     pool = with_ints(pool, "pads", 4, (const int64_t[]){ 1, 1, 1, 1 });
     struct name pooled = through(&n, put_node(&n, pool), 0.02f, UINT8, 120);
     y = through(&n, put_node(&n, op("Add", "%s,%s", pooled.text, y.text)), 0.03f, UINT8, 9);

@@ -50,7 +50,8 @@ static struct name reals(struct net *n, size_t rank, const int64_t *dims)
     reals(n, sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t), (int64_t[]){ __VA_ARGS__ })
 
 /* Node op of inputs separated by commas; attributes are added by the caller. */
-static struct bytes op(const char *type, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static struct bytes op(const char *type, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 static struct bytes op(const char *type, const char *fmt, ...)
 {
     char in[256];
@@ -80,15 +81,15 @@ static struct name conv(struct net *n, struct name x, int64_t kernel, int64_t gr
 
 static struct name norm(struct net *n, struct name x)
 {
-    return put_node(n, op("BatchNormalization", "%s,%s,%s,%s,%s", x.text, REALS(n, CHANNELS).text,
-                          REALS(n, CHANNELS).text, REALS(n, CHANNELS).text,
-                          REALS(n, CHANNELS).text));
+    return put_node(n,
+                    op("BatchNormalization", "%s,%s,%s,%s,%s", x.text, REALS(n, CHANNELS).text,
+                       REALS(n, CHANNELS).text, REALS(n, CHANNELS).text, REALS(n, CHANNELS).text));
 }
 
 static struct name pool(struct net *n, const char *type, struct name x)
 {
-    return put_node(n, with_ints(op(type, "%s", x.text), "kernel_shape", 2,
-                                 (const int64_t[]){ 2, 2 }));
+    return put_node(
+        n, with_ints(op(type, "%s", x.text), "kernel_shape", 2, (const int64_t[]){ 2, 2 }));
 }
 
 static struct bytes ended(struct net *n, struct name y)
@@ -108,7 +109,8 @@ static void test_convolutions(void **state)
     y = norm(&n, put_node(&n, op("Add", "%s,%s", x.text, y.text)));
     y = conv(&n, put_node(&n, op("Relu", "%s", y.text)), 3, 1);
     y = pool(&n, "AveragePool", pool(&n, "MaxPool", norm(&n, y)));
-    y = put_node(&n, op("ConvTranspose", "%s,%s", y.text, REALS(&n, CHANNELS, CHANNELS, 2, 2).text));
+    y = put_node(&n,
+                 op("ConvTranspose", "%s,%s", y.text, REALS(&n, CHANNELS, CHANNELS, 2, 2).text));
     y = put_node(&n, op("GlobalAveragePool", "%s", y.text));
     y = put_node(&n, op("Flatten", "%s", y.text));
     y = put_node(&n, op("MatMul", "%s,%s", y.text, REALS(&n, CHANNELS, 11).text));
@@ -132,8 +134,8 @@ static void test_products(void **state)
     (void)state;
     struct net n = { .made = 0 };
     put_message(&n.graph, 11, value("v0", FLOAT, 3, (const int64_t[]){ -1, 4, 6 }));
-    struct name turned = put_node(&n, with_ints(op("Transpose", "v0"), "perm", 3,
-                                                (const int64_t[]){ 0, 2, 1 }));
+    struct name turned =
+        put_node(&n, with_ints(op("Transpose", "v0"), "perm", 3, (const int64_t[]){ 0, 2, 1 }));
     struct name y = put_node(&n, op("MatMul", "v0,%s", turned.text));
     y = put_node(&n, op("MatMul", "%s,%s", y.text, REALS(&n, 4, 5).text));
     struct bytes file = ended(&n, y);
@@ -192,9 +194,8 @@ static void test_tuned(void **state)
     assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
     close(fd);
     starve(&(struct starving){ .what = "a tuned file", .path = path });
-    starve(&(struct starving){ .what = "a tuned text",
-                               .file = &file,
-                               .options = &(struct rt_options){ .tuning = text } });
+    starve(&(struct starving){
+        .what = "a tuned text", .file = &file, .options = &(struct rt_options){ .tuning = text } });
     unlink(tune);
     unlink(path);
     free(file.p);
