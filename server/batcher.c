@@ -18,9 +18,15 @@ struct executor {
     int team;               /* the largest of its runs */
     bool busy;              /* the runner is at work, or lent to a submit; under the lock */
     bool asleep;            /* until it is roused; under the lock */
+    bool has_core;          /* one core is its own between two runs; its thread's */
+    _Atomic uint64_t until; /* while it runs others' tasks: whoever has a higher number in the line
+                             * for cores came after what waits here; SV_TURN_NEVER: nothing does */
     pthread_cond_t wake;    /* on CLOCK_MONOTONIC */
     pthread_t thread;
 };
+
+/* The executor whose thread runs a task of others; NULL on all other threads. */
+static _Thread_local struct executor *helping;
 
 struct sv_batcher {
     int n_in, n_out, max_batch, at_once;
@@ -150,6 +156,17 @@ static void finish(struct sv_batcher *b, struct sv_job *job)
     job->done(job);
 }
 
+/* Executors that run others' tasks come back when those are done that are in line by now. Under the
+ * lock. */
+static void call_back(struct sv_batcher *b)
+{
+    const uint64_t now = sv_cores_next_number(b->cores);
+    for (int i = 0; i < b->n_threads; i++) {
+        uint64_t never = SV_TURN_NEVER;
+        atomic_compare_exchange_strong(&b->executor[i].until, &never, now);
+    }
+}
+
 /* Wakes an executor, if there is an idle one: the first, which has the largest team. Under the
  * lock. */
 static void rouse(struct sv_batcher *b)
@@ -162,6 +179,7 @@ static void rouse(struct sv_batcher *b)
         pthread_cond_signal(&ex->wake);
         return;
     }
+    call_back(b);
 }
 
 static void rouse_all(struct sv_batcher *b)
@@ -170,6 +188,17 @@ static void rouse_all(struct sv_batcher *b)
         b->executor[i].asleep = false;
         pthread_cond_signal(&b->executor[i].wake);
     }
+    call_back(b);
+}
+
+/* A job has come. One that this thread's own executor has just decoded waits for nobody else. Under
+ * the lock. */
+static void announce(struct sv_batcher *b)
+{
+    if (helping != NULL && helping->batcher == b)
+        call_back(b);
+    else
+        rouse(b);
 }
 
 /* While it is asleep, but not once sv_now_ns() has reached `until`, unless that is 0. Under the
@@ -303,18 +332,44 @@ static int take_share(struct executor *ex, int *cores)
     return n;
 }
 
+/* Gives back a run's cores, but for one with which the executor first runs others' tasks: those
+ * that are in line before what waits here. When that is due, the core is kept for it. */
+static void pass_on(struct executor *ex, int cores)
+{
+    struct sv_batcher *b = ex->batcher;
+    struct sv_turn *turn;
+    if (!b->split.elastic) {
+        sv_cores_give(b->cores, cores);
+        return;
+    }
+    if (cores > 1)
+        sv_cores_give(b->cores, cores - 1);
+    pthread_mutex_lock(&b->lock);
+    atomic_store(&ex->until, SV_TURN_NEVER);
+    if (b->queue.head != NULL || b->dropped != NULL || b->stopping)
+        call_back(b);
+    pthread_mutex_unlock(&b->lock);
+    helping = ex;
+    while ((turn = sv_cores_pass_on(b->cores, atomic_load(&ex->until), &ex->has_core)) != NULL)
+        turn->run(turn);
+    helping = NULL;
+}
+
 /* Takes and runs the next batch. Under the lock, which is given up meanwhile. */
 static void run_next(struct executor *ex)
 {
     struct sv_batcher *b = ex->batcher;
     int cores = b->split.elastic ? 1 : b->split.team;
     ex->busy = true;
-    b->coming++;
-    /* The batch is taken once its cores are there: what arrives until then can still join it. */
-    pthread_mutex_unlock(&b->lock);
-    sv_cores_take(b->cores, cores);
-    pthread_mutex_lock(&b->lock);
-    b->coming--;
+    if (!ex->has_core) {
+        b->coming++;
+        /* The batch is taken once its cores are there: what arrives until then can join it. */
+        pthread_mutex_unlock(&b->lock);
+        sv_cores_take(b->cores, cores);
+        pthread_mutex_lock(&b->lock);
+        b->coming--;
+    }
+    ex->has_core = false;
     drop_expired(b);
     int n = b->split.elastic ? take_share(ex, &cores)
                              : sv_queue_take(&b->queue, sv_now_ns(), INT_MAX, ex->piece);
@@ -324,7 +379,7 @@ static void run_next(struct executor *ex)
     pthread_mutex_unlock(&b->lock);
     if (n > 0)
         run_pieces(ex, ex->piece, n);
-    sv_cores_give(b->cores, cores);
+    pass_on(ex, cores);
     pthread_mutex_lock(&b->lock);
     ex->busy = false;
 }
@@ -398,10 +453,18 @@ static void *execute(void *arg)
         drop_expired(b);
         finish_dropped(b);
         const bool due = !ex->busy && sv_queue_due(&b->queue, sv_now_ns(), b->stopping, &wake);
-        if (due && is_wanted(b)) {
+        if (due && (ex->has_core || is_wanted(b))) {
             run_next(ex);
             wake = 0;
             continue;
+        }
+        if (ex->has_core) {
+            ex->has_core = false;
+            pthread_mutex_unlock(&b->lock);
+            sv_cores_give(b->cores, 1);
+            pthread_mutex_lock(&b->lock);
+            wake = 0;
+            continue; /* what came meanwhile has roused nobody */
         }
         if (!ex->busy && !due && b->stopping)
             break;
@@ -528,7 +591,7 @@ enum rt_status sv_batcher_submit(struct sv_job *job, struct rt_error *err)
     struct executor *lent = stopping ? NULL : borrow(b, job);
     const bool pushed = !stopping && lent == NULL && sv_queue_push(&b->queue, job, now);
     if (pushed)
-        rouse(b);
+        announce(b);
     else
         sv_queue_take_back(&b->queue, job);
     pthread_mutex_unlock(&b->lock);

@@ -7,18 +7,18 @@
 
 #include "runtime/rt.h"
 
-/* One that sleeps in sv_cores_take(). */
-struct waiter {
-    int n;
-    bool served; /* its cores have been taken for it */
+/* A thread that sleeps in sv_cores_take(). */
+struct sleeper {
+    struct sv_turn turn; /* first: a turn of a thread is a sleeper */
+    bool served;
     pthread_cond_t changed;
-    struct waiter *next;
 };
 
 struct sv_cores {
     pthread_mutex_t lock;
     int total, free;
-    struct waiter *first, *last; /* in order of arrival */
+    struct sv_turn *first, *last; /* in order of arrival */
+    uint64_t next_number;
 };
 
 enum rt_status sv_cores_create(int total, struct sv_cores **out, struct rt_error *err)
@@ -48,28 +48,50 @@ int sv_cores_total(const struct sv_cores *c)
 }
 
 /* Under the lock. */
+static void enqueue(struct sv_cores *c, struct sv_turn *turn, int n)
+{
+    turn->n = n;
+    turn->number = c->next_number++;
+    turn->next = NULL;
+    *(c->last != NULL ? &c->last->next : &c->first) = turn;
+    c->last = turn;
+}
+
+/* Under the lock. */
+static struct sv_turn *dequeue(struct sv_cores *c)
+{
+    struct sv_turn *turn = c->first;
+    c->first = turn->next;
+    if (c->first == NULL)
+        c->last = NULL;
+    return turn;
+}
+
+static void wake_sleeper(struct sv_turn *turn)
+{
+    struct sleeper *s = (struct sleeper *)(void *)turn;
+    s->served = true;
+    pthread_cond_signal(&s->changed);
+}
+
+/* Under the lock. */
 static void wait_in_line(struct sv_cores *c, int n)
 {
-    struct waiter w = { .n = n, .changed = PTHREAD_COND_INITIALIZER };
-    *(c->last != NULL ? &c->last->next : &c->first) = &w;
-    /* cppcheck-suppress autoVariables ; who is served has left the line */
-    c->last = &w;
-    while (!w.served)
-        pthread_cond_wait(&w.changed, &c->lock);
-    pthread_cond_destroy(&w.changed);
+    struct sleeper s = { .turn.come = wake_sleeper, .changed = PTHREAD_COND_INITIALIZER };
+    enqueue(c, &s.turn, n);
+    while (!s.served)
+        pthread_cond_wait(&s.changed, &c->lock);
+    pthread_cond_destroy(&s.changed);
 }
 
 /* A wide team waits at the head until enough is free; narrow ones behind it may not overtake, or it
  * would wait for ever. Under the lock. */
 static void serve(struct sv_cores *c)
 {
-    for (struct waiter *w = c->first; w != NULL && w->n <= c->free; w = c->first) {
-        c->free -= w->n;
-        c->first = w->next;
-        if (c->first == NULL)
-            c->last = NULL;
-        w->served = true;
-        pthread_cond_signal(&w->changed);
+    while (c->first != NULL && c->first->n <= c->free) {
+        struct sv_turn *turn = dequeue(c);
+        c->free -= turn->n;
+        turn->come(turn);
     }
 }
 
@@ -122,6 +144,43 @@ void sv_cores_give(struct sv_cores *c, int n)
     c->free += n;
     serve(c);
     pthread_mutex_unlock(&c->lock);
+}
+
+void sv_cores_line_up(struct sv_cores *c, struct sv_turn *turn)
+{
+    pthread_mutex_lock(&c->lock);
+    enqueue(c, turn, 1);
+    serve(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+struct sv_turn *sv_cores_pass_on(struct sv_cores *c, uint64_t before, bool *kept)
+{
+    struct sv_turn *turn = NULL;
+    *kept = false;
+    if (c == NULL)
+        return NULL;
+    pthread_mutex_lock(&c->lock);
+    if (before != SV_TURN_NEVER && (c->first == NULL || c->first->number >= before)) {
+        *kept = true;
+    } else if (c->first != NULL && c->first->run != NULL) {
+        turn = dequeue(c);
+    } else {
+        c->free++;
+        serve(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return turn;
+}
+
+uint64_t sv_cores_next_number(struct sv_cores *c)
+{
+    if (c == NULL)
+        return 0;
+    pthread_mutex_lock(&c->lock);
+    uint64_t number = c->next_number;
+    pthread_mutex_unlock(&c->lock);
+    return number;
 }
 
 struct sv_core_split sv_cores_split(int total, int instances)

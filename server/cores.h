@@ -4,10 +4,25 @@
 #define SERVER_CORES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "runtime/rt.h"
 
 struct sv_cores;
+
+/* One who waits in line. Lies inside the caller's own struct, and is the line's until its cores
+ * have come. */
+struct sv_turn {
+    /* Its cores have been taken for it. Under the budget's lock: be quick. */
+    void (*come)(struct sv_turn *turn);
+    /* Does its work instead, on a thread that holds a core already, and after it still does. NULL:
+     * nobody else can. */
+    void (*run)(struct sv_turn *turn);
+    /* The line's. */
+    int n;
+    uint64_t number;
+    struct sv_turn *next;
+};
 
 /* total >= 1. */
 enum rt_status sv_cores_create(int total, struct sv_cores **out, struct rt_error *err);
@@ -22,6 +37,18 @@ bool sv_cores_try_take(struct sv_cores *c, int n);
 /* Takes up to `most` of the cores that are free and that nobody waits for; how many. */
 int sv_cores_take_spare(struct sv_cores *c, int most);
 void sv_cores_give(struct sv_cores *c, int n);
+
+/* Joins the line for one core: turn->come is called once, by now if one is free. */
+void sv_cores_line_up(struct sv_cores *c, struct sv_turn *turn);
+/* For a thread that holds one core and is through with it. Work of others that is first in line,
+ * and was there before number `before`, is returned for the caller to run with that core: a thread
+ * that goes on need not wake up another. When there is none, NULL, and *kept tells what became of
+ * the core: given back, or, as nobody was there before that number, still the caller's. */
+struct sv_turn *sv_cores_pass_on(struct sv_cores *c, uint64_t before, bool *kept);
+/* The number that who joins the line next will have. */
+uint64_t sv_cores_next_number(struct sv_cores *c);
+/* For sv_cores_pass_on(): everybody was there before. */
+#define SV_TURN_NEVER UINT64_MAX
 
 /* How one model uses a budget: executors run batches at the same time, each with a team of
  * threads. */

@@ -1,5 +1,6 @@
-/* A few threads that work off a bounded queue of tasks: decoding, mostly, so that the threads
- * which serve sockets never compute. */
+/* A bounded queue of tasks: decoding, mostly, so that the threads which serve sockets never
+ * compute. Each task waits in line for a core. One that becomes free wakes a thread of the pool;
+ * who is through with a core of its own (cores.h) runs the task that is first in line itself. */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
@@ -9,15 +10,19 @@
 struct sv_pool;
 
 /* Lies inside the caller's own struct. It is the pool's from submit until run is called, which
- * happens exactly once, on a thread of the pool; run may free it. */
+ * happens exactly once, on a thread of the pool or of an executor; run may free it, but must not
+ * end a model. */
 struct sv_task {
     void (*run)(struct sv_task *task);
-    struct sv_task *next; /* the pool's */
+    /* The pool's. */
+    struct sv_pool *pool;
+    struct sv_task *next;
+    struct sv_turn turn;
 };
 
 /* max_waiting: tasks that may wait while all threads are busy. Both are at least 1. cores: of which
- * each task takes one while it runs, so that it has its turn among the executors; NULL: of none.
- * Must outlive the pool. */
+ * each task takes one while it runs, so that it has its turn among the executors; as many threads
+ * as there are cores, then, or more. NULL: of none. Must outlive the pool. */
 enum rt_status sv_pool_create(int threads, int max_waiting, struct sv_cores *cores,
                               struct sv_pool **out, struct rt_error *err);
 /* Runs what was accepted, then ends the threads. Takes NULL. Not from a task. */

@@ -1,8 +1,10 @@
 /* The batcher: every accepted job is answered exactly once, with its own rows, whatever else
  * happens. The model is one of this file, y = x + 1, that can be held, made to fail and counted. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +12,7 @@
 
 #include "server/batcher.h"
 #include "server/clock.h"
+#include "server/pool.h"
 
 /* The model: y[n][w] = x[n][w] + 1 and z[n] = w. Its gate can be closed. */
 static struct {
@@ -555,16 +558,13 @@ static void a_failed_piece_ends_its_job(void **state)
     teardown(&t);
 }
 
-/* Who is alone has all cores; of several, each core has its part. */
-static void cores_follow_the_load(void **state)
+static void setup_elastic(struct setup *t, int cores)
 {
-    (void)state;
     static const struct rt_io io = { "x", RT_FLOAT, { 2, { -1, 3 } } };
     static const struct rt_io *const in[] = { &io };
-    struct setup t = { 0 };
-    struct sv_job *job[8];
-    assert_int_equal(sv_stats_init(&t.stats, 8, NULL), RT_OK);
-    assert_int_equal(sv_cores_create(4, &t.cores, NULL), RT_OK);
+    memset(t, 0, sizeof *t);
+    assert_int_equal(sv_stats_init(&t->stats, 8, NULL), RT_OK);
+    assert_int_equal(sv_cores_create(cores, &t->cores, NULL), RT_OK);
     const struct sv_batcher_options o = {
         .ops = &fake,
         .n_in = 1,
@@ -572,13 +572,22 @@ static void cores_follow_the_load(void **state)
         .in = in,
         .max_batch = 8,
         .max_queue = 8,
-        .split = sv_cores_split(4, 0),
-        .cores = t.cores,
-        .stats = &t.stats,
+        .split = sv_cores_split(cores, 0),
+        .cores = t->cores,
+        .stats = &t->stats,
     };
-    assert_int_equal(sv_batcher_create(&o, &t.b, NULL), RT_OK);
+    assert_int_equal(sv_batcher_create(&o, &t->b, NULL), RT_OK);
     model.runs = model.largest = 0;
     set_gate(true);
+}
+
+/* Who is alone has all cores; of several, each core has its part. */
+static void cores_follow_the_load(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct sv_job *job[8];
+    setup_elastic(&t, 4);
     job[0] = submit(&t, 1, 3, 0);
     wait_inside(1);
     assert_int_equal(model.team[0], 4);
@@ -595,6 +604,60 @@ static void cores_follow_the_load(void **state)
     wait_done(8);
     assert_int_equal(model.runs, runs + 1);
     check_answer(job[7], 8, 3, 0);
+    teardown(&t);
+}
+
+/* Makes and submits a job, as decoding does. */
+struct decoding {
+    struct sv_task task;
+    struct sv_batcher *b;
+    struct sv_job *job;
+    float first;
+    atomic_int *by_executors; /* how many ran on an executor's thread */
+};
+
+static void decode(struct sv_task *task)
+{
+    struct decoding *d = (struct decoding *)(void *)task;
+    char thread[16] = "";
+    pthread_getname_np(pthread_self(), thread, sizeof thread);
+    if (strcmp(thread, "convd-run") == 0)
+        atomic_fetch_add(d->by_executors, 1);
+    while (atomic_load(d->by_executors) == 0) /* the pool's threads leave it some */
+        sched_yield();
+    d->job = make(d->b, 1, 3, d->first);
+    sv_batcher_submit(d->job, NULL);
+}
+
+/* Tasks that wait when a run ends are run by its executor, whose thread needs no waking, and so are
+ * the jobs that they make. */
+static void executors_run_what_waits_for_cores(void **state)
+{
+    (void)state;
+    struct setup t;
+    struct sv_pool *pool;
+    struct decoding d[6];
+    atomic_int by_executors = 0;
+    setup_elastic(&t, 2);
+    assert_int_equal(sv_pool_create(2, 8, t.cores, &pool, NULL), RT_OK);
+    struct sv_job *all_cores = submit(&t, 1, 3, 100);
+    wait_inside(1);
+    assert_int_equal(model.team[0], 2);
+    for (int i = 0; i < 6; i++) {
+        d[i] = (struct decoding){
+            .task.run = decode, .b = t.b, .first = (float)i, .by_executors = &by_executors
+        };
+        assert_int_equal(sv_pool_submit(pool, &d[i].task, NULL), RT_OK);
+    }
+    set_gate(false);
+    wait_done(7);
+    sv_pool_destroy(pool);
+    assert_true(atomic_load(&by_executors) >= 1);
+    check_answer(all_cores, 1, 3, 100);
+    for (int i = 0; i < 6; i++)
+        check_answer(d[i].job, 1, 3, (float)i);
+    sv_cores_take(t.cores, 2); /* what was passed on comes back */
+    sv_cores_give(t.cores, 2);
     teardown(&t);
 }
 
@@ -777,6 +840,7 @@ int main(void)
         cmocka_unit_test_setup(an_error_stays_with_its_job, reset_seen),
         cmocka_unit_test_setup(a_failed_piece_ends_its_job, reset_seen),
         cmocka_unit_test_setup(cores_follow_the_load, reset_seen),
+        cmocka_unit_test_setup(executors_run_what_waits_for_cores, reset_seen),
         cmocka_unit_test_setup(create_may_fail, reset_seen),
         cmocka_unit_test_setup(delay_gathers, reset_seen),
         cmocka_unit_test_setup(allocations_fail_in_turn, reset_seen),

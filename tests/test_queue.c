@@ -393,6 +393,55 @@ static void cores_are_shared_out(void **state)
     sv_cores_destroy(c);
 }
 
+struct turn {
+    struct sv_turn turn;
+    int came, ran;
+};
+
+static void come(struct sv_turn *turn)
+{
+    ((struct turn *)(void *)turn)->came++;
+}
+
+static void run_turn(struct sv_turn *turn)
+{
+    ((struct turn *)(void *)turn)->ran++;
+}
+
+/* Who is through with a core gets the work that is first in line, as long as it came before its
+ * own. */
+static void cores_are_passed_on(void **state)
+{
+    (void)state;
+    struct sv_cores *c;
+    bool kept;
+    struct turn task[3], thread = { { .come = come }, 0, 0 };
+    assert_int_equal(sv_cores_create(1, &c, NULL), RT_OK);
+    for (int i = 0; i < 3; i++)
+        task[i] = (struct turn){ { .come = come, .run = run_turn }, 0, 0 };
+    sv_cores_line_up(c, &task[0].turn);
+    assert_int_equal(task[0].came, 1); /* a core was free */
+    sv_cores_line_up(c, &task[1].turn);
+    const uint64_t own = sv_cores_next_number(c);
+    sv_cores_line_up(c, &task[2].turn);
+    sv_cores_line_up(c, &thread.turn);
+    assert_int_equal(task[1].came + task[2].came + thread.came, 0);
+    assert_ptr_equal(sv_cores_pass_on(c, own, &kept), &task[1].turn);
+    assert_null(sv_cores_pass_on(c, own, &kept)); /* the next came later */
+    assert_true(kept);
+    assert_ptr_equal(sv_cores_pass_on(c, SV_TURN_NEVER, &kept), &task[2].turn);
+    assert_null(sv_cores_pass_on(c, SV_TURN_NEVER, &kept)); /* the thread has it now */
+    assert_false(kept);
+    assert_int_equal(thread.came, 1);
+    assert_null(sv_cores_pass_on(c, sv_cores_next_number(c), &kept)); /* nobody is before */
+    assert_true(kept);
+    assert_null(sv_cores_pass_on(c, SV_TURN_NEVER, &kept));
+    assert_true(sv_cores_try_take(c, 1)); /* it was given back */
+    sv_cores_give(c, 1);
+    assert_int_equal(task[0].ran + task[1].ran + task[2].ran, 0); /* that is for who gets it */
+    sv_cores_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,7 +452,7 @@ int main(void)
         cmocka_unit_test(queue_keeps_places),      cmocka_unit_test(queue_expires),
         cmocka_unit_test(queue_keeps_levels),      cmocka_unit_test(queue_prefers_sizes),
         cmocka_unit_test(pool_runs_what_it_takes), cmocka_unit_test(cores_are_shared_out),
-        cmocka_unit_test(cores_are_never_crowded),
+        cmocka_unit_test(cores_are_never_crowded), cmocka_unit_test(cores_are_passed_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
