@@ -1,4 +1,5 @@
-/* libmicrohttpd's callbacks: collect the body, dispatch once, sleep, answer, free. */
+/* libmicrohttpd's callbacks: take the head, let the body come in, dispatch once, sleep, answer,
+ * free. */
 #include "server/http.h"
 
 #include "runtime/rt.h"
@@ -7,6 +8,7 @@
 #include "server/compress.h"
 #include "server/give_way.h"
 #include "server/head.h"
+#include "server/incoming.h"
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/watch.h"
@@ -34,17 +36,11 @@ struct sv_http {
     atomic_int in_flight;  /* exchanges that were dispatched */
     atomic_int at_work;    /* likewise, and have not been answered */
     atomic_int waking;     /* threads inside woken() */
-    atomic_size_t held;    /* bytes of bodies */
+    struct sv_bodies bodies;
 };
 
-/* Up to this a body's declared length is allocated at once; beyond it memory follows what has
- * arrived, so that a length alone costs nothing. */
-#define BODY_AT_ONCE ((size_t)1 << 20)
 /* Shorter bodies have mostly come by the time their headers are read. */
 #define WORTH_ASKING ((size_t)64 << 10)
-/* Pieces that a body of unknown length may come in; beyond it each must have so many bytes. */
-#define PIECES_MAX 65536
-#define PIECE_MIN 1024
 /* Clients that keep their connections send the next request this soon; a draining server that has
  * heard of none for so long has answered all. */
 #define CALM_NS (SV_NS_PER_SECOND / 4)
@@ -67,13 +63,7 @@ struct exchange {
     struct sv_request req; /* first: a request is an exchange */
     struct sv_http *http;
     struct MHD_Connection *connection;
-    char *body;        /* lead bytes into its block */
-    size_t lead;       /* so many that the tensors behind the body's JSON are aligned */
-    size_t body_room;  /* without the lead and the zero byte; counted in http->held */
-    size_t body_limit; /* what may still come by the declaration, or by max_body */
-    bool unwanted;     /* the response says why; the rest of the body is dropped */
-    size_t dropped;
-    size_t n_pieces; /* that the body came in */
+    struct sv_incoming body;
     bool dispatched;
     bool at_work;
     bool refused; /* answered before its body was read */
@@ -262,94 +252,14 @@ static enum MHD_Result dispatch(struct exchange *x)
     atomic_fetch_add(&h->in_flight, 1);
     atomic_fetch_add(&h->at_work, 1);
     allow(x->connection, 0);
-    if (x->body != NULL)
-        x->body[x->req.body_len] = '\0';
-    x->req.body = x->body != NULL ? x->body : "";
+    if (x->body.bytes != NULL)
+        x->body.bytes[x->body.len] = '\0';
+    x->req.body = x->body.bytes != NULL ? x->body.bytes : "";
     if (atomic_load(&h->stopping))
         sv_reply_status(&x->req.response, 503, "Server not ready: it is stopping");
     else
         h->options.handle(h->options.context, &x->req);
     return go_on(x);
-}
-
-static void reply_too_large(struct exchange *x)
-{
-    sv_reply_status(&x->req.response, 413,
-                    "the body is larger than the %zu bytes that are taken (--max-body)",
-                    x->http->options.max_body);
-}
-
-static void drop_body(struct exchange *x)
-{
-    if (x->body != NULL)
-        rt_free(x->body - x->lead);
-    x->body = NULL;
-    atomic_fetch_sub_explicit(&x->http->held, x->body_room, memory_order_relaxed);
-    x->body_room = 0;
-}
-
-/* Makes room for len more bytes. */
-static enum rt_status grow(struct exchange *x, size_t len, struct rt_error *err)
-{
-    struct sv_http *h = x->http;
-    size_t room = x->body_room > 0 ? x->body_room * 2 : BODY_AT_ONCE;
-    if (room < x->req.body_len + len)
-        room = x->req.body_len + len;
-    if (room > x->body_limit)
-        room = x->body_limit;
-    size_t more = room - x->body_room, most = h->options.max_body_memory;
-    size_t held = atomic_fetch_add_explicit(&h->held, more, memory_order_relaxed) + more;
-    char *grown = NULL;
-    enum rt_status s = RT_OK;
-    if (most > 0 && held > most)
-        s = rt_fail(err, RT_E_BUSY,
-                    "the requests at work have %zu bytes of bodies, as many as may be held "
-                    "(--max-body-memory)",
-                    held - more);
-    else if ((grown = rt_realloc_array(x->body != NULL ? x->body - x->lead : NULL,
-                                       x->lead + room + 1, 1)) == NULL)
-        s = rt_fail_nomem(err, room);
-    if (s != RT_OK) {
-        atomic_fetch_sub_explicit(&h->held, more, memory_order_relaxed);
-        return s;
-    }
-    /* cppcheck-suppress nullPointerArithmeticRedundantCheck ; s tells */
-    x->body = grown + x->lead;
-    x->body_room = room;
-    return RT_OK;
-}
-
-/* Whether a piece of the body can be taken; when not, the response says why. */
-static bool take_piece(struct exchange *x, size_t len)
-{
-    struct rt_error err;
-    if (len > x->body_limit - x->req.body_len) {
-        reply_too_large(x);
-        return false;
-    }
-    if (++x->n_pieces > PIECES_MAX + x->req.body_len / PIECE_MIN) {
-        sv_reply_status(&x->req.response, 400, "the body came in more than %d chunks", PIECES_MAX);
-        return false;
-    }
-    if (len <= x->body_room - x->req.body_len || grow(x, len, &err) == RT_OK)
-        return true;
-    sv_reply_error(&x->req.response, &err);
-    return false;
-}
-
-/* Adds a piece of the body. Over a bound the rest is read and dropped, since an answer cannot be
- * given in the middle of a body; small pieces count for more than they hold. */
-static bool collect(struct exchange *x, const char *piece, size_t len)
-{
-    x->unwanted |= !x->unwanted && !take_piece(x, len);
-    if (x->unwanted) {
-        drop_body(x);
-        x->dropped += len > PIECE_MIN ? len : PIECE_MIN;
-        return x->dropped / 4 <= x->http->options.max_body;
-    }
-    memcpy(x->body + x->req.body_len, piece, len);
-    x->req.body_len += len;
-    return true;
 }
 
 /* Answers before the body has been read, which ends the connection. */
@@ -433,10 +343,10 @@ static enum MHD_Result ask_admission(struct exchange *x, const struct sv_head *h
 {
     const struct sv_http_options *o = &x->http->options;
     const bool known = head->encoding == NULL;
-    if (o->admits == NULL || (known && (head->length == NULL || x->body_limit < WORTH_ASKING)))
+    if (o->admits == NULL || (known && (head->length == NULL || x->body.limit < WORTH_ASKING)))
         return MHD_YES;
-    x->unwanted = !o->admits(o->context, &x->req);
-    if (x->unwanted && (!known || x->body_limit > BODY_AT_ONCE || head->expects))
+    x->body.unwanted = !o->admits(o->context, &x->req);
+    if (x->body.unwanted && (!known || x->body.limit > SV_BODY_AT_ONCE || head->expects))
         return refuse(x);
     return MHD_YES;
 }
@@ -451,6 +361,7 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
         return MHD_NO;
     *out = x;
     x->http = h;
+    x->body.bodies = &h->bodies;
     x->connection = c;
     x->req.method = method;
     x->req.path = path;
@@ -467,15 +378,15 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     if (!sv_head_check(&head, &x->req.response))
         return refuse(x);
     allow(c, h->options.body_timeout);
-    x->lead = lead_of(&x->req);
-    x->body_limit = h->options.max_body;
+    x->body.lead = lead_of(&x->req);
+    x->body.limit = h->options.max_body;
     if (head.length != NULL) {
         unsigned long long len = strtoull(head.length, NULL, 10); /* libmicrohttpd checked it */
         if (len > h->options.max_body) {
-            reply_too_large(x);
+            sv_incoming_too_large(&h->bodies, &x->req.response);
             return refuse(x);
         }
-        x->body_limit = (size_t)len;
+        x->body.limit = (size_t)len;
     }
     return ask_admission(x, &head);
 }
@@ -492,12 +403,13 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
         return r;
     }
     if (*len > 0) {
-        bool go_on = collect(x, data, *len);
+        const bool taken = sv_incoming_add(&x->body, data, *len, &x->req.response);
+        x->req.body_len = x->body.len;
         *len = 0;
-        return go_on ? MHD_YES : MHD_NO;
+        return taken ? MHD_YES : MHD_NO;
     }
     if (!x->dispatched)
-        return x->unwanted ? answer(x) : dispatch(x);
+        return x->body.unwanted ? answer(x) : dispatch(x);
     sv_watch_remove(x->http->watch, &x->watched);
     return go_on(x);
 }
@@ -525,7 +437,7 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
     }
     bool was_counted = x->dispatched;
     sv_request_reset(&x->req);
-    drop_body(x);
+    sv_incoming_drop(&x->body);
     rt_free(x);
     if (was_counted)
         atomic_fetch_sub(&h->in_flight, 1);
@@ -632,6 +544,7 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
     if (h == NULL)
         return rt_fail_nomem(err, sizeof *h);
     h->options = *options;
+    h->bodies = (struct sv_bodies){ options->max_body, options->max_body_memory, 0 };
     h->quiet = -1;
     if (h->options.threads == 0)
         h->options.threads = 2;
@@ -689,7 +602,7 @@ int sv_http_in_flight(const struct sv_http *h)
 
 size_t sv_http_body_bytes(const struct sv_http *h)
 {
-    return atomic_load(&h->held);
+    return atomic_load(&h->bodies.held);
 }
 
 int sv_http_connections(const struct sv_http *h)
