@@ -78,7 +78,10 @@ typedef ssize_t recv_type(int, void *, size_t, int);
 EXPORTED ssize_t recv(int fd, void *to, size_t len, int flags)
 {
     HIDDEN(recv_type, recv)
-    return fails(RECV) ? -1 : recv_hidden(fd, to, len, flags);
+    const ssize_t got = fails(RECV) ? -1 : recv_hidden(fd, to, len, flags);
+    if (got > 0)
+        rt_mem_written(to, (size_t)got);
+    return got;
 }
 
 /* An address is a union of pointers in glibc. */
@@ -109,6 +112,7 @@ EXPORTED int clock_gettime(clockid_t clock, struct timespec *t)
 {
     HIDDEN(clock_gettime_type, clock_gettime)
     const int e = clock_gettime_hidden(clock, t);
+    rt_mem_written(t, sizeof *t);
     if (clock == CLOCK_REALTIME) {
         atomic_fetch_add(&asked, 1);
         t->tv_sec += (time_t)atomic_load(&moved);
