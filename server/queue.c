@@ -191,17 +191,34 @@ bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *
     return false;
 }
 
+/* Batches that a job may have before it is the others' turn. Of samples that take long, no body holds
+ * as many. */
+#define TURN 256
+
+/* What is left of a job that has had a turn goes behind the others of its level. */
+static void end_turn(struct sv_queue *q, struct sv_job *job, int had)
+{
+    const int turn = q->max_batch * TURN;
+    if (job->own.taken / turn == had / turn || q->last[job->own.level] == job)
+        return;
+    link_out(q, job);
+    link_in(q, job);
+}
+
 int sv_queue_take(struct sv_queue *q, uint64_t now, int share, struct sv_piece *piece)
 {
     int n = gather(q, share, piece);
     for (int i = 0; i < n; i++) {
         struct sv_job *job = piece[i].job;
-        if (job->own.taken == 0)
+        const int had = job->own.taken;
+        if (had == 0)
             job->queue_ns = now - job->own.submitted;
         job->own.taken += piece[i].n;
         job->own.running++;
         if (job->own.taken == job->n)
             sv_queue_remove(q, job);
+        else
+            end_turn(q, job, had);
     }
     return n;
 }

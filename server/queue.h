@@ -11,7 +11,8 @@
 #define SV_QUEUE_LEVELS (SV_PRIORITIES_MAX + 2)
 
 /* max_batch 0: one job a batch, however many samples it holds. Jobs wait in the order of their
- * levels (own.level, the lowest first), and in a level in the order of arrival. */
+ * levels (own.level, the lowest first), and in a level in the order of arrival; one that is split
+ * into many batches lets the others pass after every few. */
 struct sv_queue {
     int max_jobs, max_batch;
     uint64_t delay_ns;

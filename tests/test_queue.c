@@ -142,6 +142,36 @@ static void queue_splits_large_jobs(void **state)
     assert_int_equal(f.job[0].own.running, 3);
 }
 
+/* The number of the job that the next batch begins with. */
+static int next_job(struct fixture *f)
+{
+    assert_true(sv_queue_take(&f->q, 0, INT_MAX, f->piece) > 0);
+    return (int)(f->piece[0].job - f->job);
+}
+
+static void queue_lets_others_pass_a_huge_job(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 4, 0);
+    assert_true(push(&f, 0, 3000, 3, 0) && push(&f, 1, 4, 3, 0) && push(&f, 2, 3000, 3, 0));
+    f.job[3].own.level = 1;
+    assert_true(push(&f, 3, 4, 3, 0));
+    int order[6], n = 0, batches = 0, last = -1;
+    for (; batches < 3000; batches++) {
+        int job = next_job(&f);
+        if (job != last && n < 6)
+            order[n++] = job;
+        last = job;
+        if (job == 3)
+            break; /* of a lower level: when the others are done */
+    }
+    assert_int_equal(batches, 750 + 1 + 750);
+    const int wanted[] = { 0, 1, 2, 0, 2, 0 };
+    assert_memory_equal(order, wanted, sizeof wanted);
+    assert_true(f.q.head == NULL);
+}
+
 static void queue_without_batch_axis(void **state)
 {
     (void)state;
@@ -453,6 +483,7 @@ int main(void)
         cmocka_unit_test(queue_keeps_levels),      cmocka_unit_test(queue_prefers_sizes),
         cmocka_unit_test(pool_runs_what_it_takes), cmocka_unit_test(cores_are_shared_out),
         cmocka_unit_test(cores_are_never_crowded), cmocka_unit_test(cores_are_passed_on),
+        cmocka_unit_test(queue_lets_others_pass_a_huge_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
