@@ -7,6 +7,10 @@
 #include "server/json_fault.h"
 #include "server/json_memory.h"
 
+/* No configuration is as long. Every value becomes a block of memory, so that what two bytes say may
+ * take a hundred. */
+#define BODY_MAX ((size_t)256 << 10)
+
 /* The object that the body is; *root is NULL for an empty one. */
 static enum rt_status parse(const char *body, size_t len, json_t **root, struct rt_error *err)
 {
@@ -14,6 +18,9 @@ static enum rt_status parse(const char *body, size_t len, json_t **root, struct 
     *root = NULL;
     if (len == 0)
         return RT_OK;
+    if (len > BODY_MAX)
+        return rt_fail(err, RT_E_LIMIT, "the body has %zu bytes, at most %zu are taken", len,
+                       BODY_MAX);
     json_t *v;
     enum rt_status s = sv_json_load(body, len, JSON_REJECT_DUPLICATES, &v, &why);
     if (s == RT_E_NOMEM)

@@ -9,7 +9,6 @@
 #include "server/tensor_json.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 /* What was sent for one of the model's inputs. */
@@ -82,6 +81,9 @@ static enum rt_status add_column(struct predict *p, struct given *g, struct sv_s
         enum rt_status s = sv_spans_next(&walk, &key, &value, &more, err);
         if (s != RT_OK || !more)
             return s;
+        if (g->n == SV_PICTURES_MAX)
+            return rt_fail(err, RT_E_LIMIT, "more than %d pictures in one request",
+                           SV_PICTURES_MAX);
         s = add_item(g, value, err);
         if (s != RT_OK)
             return s;
@@ -221,12 +223,20 @@ static enum rt_status shape_of(struct sv_span v, const char *name, struct rt_sha
 static enum rt_status read_item(struct sv_span v, const struct rt_io *io, void *dst, int64_t count,
                                 struct rt_error *err)
 {
-    char text[64];
-    if (*v.p != '[') {
-        int n = snprintf(text, sizeof text, "[%.*s]", v.len < 60 ? (int)v.len : 60, v.p);
-        v = (struct sv_span){ text, (size_t)n };
-    }
-    return sv_tensor_json_read(v.p, v.len, 3, io->dtype, dst, count, io->name, err);
+    if (*v.p == '[')
+        return sv_tensor_json_read(v.p, v.len, 3, io->dtype, dst, count, io->name, err);
+    const size_t len = v.len + 2;
+    char few[64], *text = len < sizeof few ? few : rt_alloc(len + 1);
+    if (text == NULL)
+        return rt_fail_nomem(err, len + 1);
+    text[0] = '[';
+    memcpy(text + 1, v.p, v.len);
+    text[len - 1] = ']';
+    text[len] = '\0';
+    enum rt_status s = sv_tensor_json_read(text, len, 3, io->dtype, dst, count, io->name, err);
+    if (text != few)
+        rt_free(text);
+    return s;
 }
 
 static bool fits(const struct rt_shape *given, const struct rt_shape *wanted)

@@ -186,9 +186,14 @@ static void name_pictures(struct classify *c)
     }
 }
 
+/* Whether a part is text shows in its first bytes; a form of many megabytes is looked at on the thread
+ * of its socket. */
+#define TEXT_SHOWS ((size_t)1 << 10)
+
 static bool is_text(const char *p, size_t len)
 {
-    for (size_t n; len > 0; p += n, len -= n) {
+    const char *const shown = p + (len < TEXT_SHOWS ? len : TEXT_SHOWS);
+    for (size_t n; p < shown; p += n, len -= n) {
         n = sv_utf8_character(p, len);
         if (n == 0 || ((unsigned char)*p < ' ' && memchr("\t\r\n", *p, 3) == NULL))
             return false;

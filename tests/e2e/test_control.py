@@ -129,6 +129,16 @@ def test_bad_loads(serve, folder, body, says):
     assert factor_of(server) == 2
 
 
+@pytest.mark.parametrize("path", ["repository/index", "repository/models/m/load",
+                                  "repository/models/m/unload", "logging"])
+def test_long_bodies(serve, folder, path):
+    """A tree of values takes many times the memory of its text."""
+    server = serve("--model-control", paths=[folder])
+    body = b"{}" + b" " * ((256 << 10) - 2)
+    assert server.post("/v2/" + path, body).status_code == 200
+    assert "at most 262144" in error_of(server.post("/v2/" + path, body + b" "), 413)
+
+
 def test_load_with_another_config(serve, folder):
     server = serve("--model-control", paths=[folder])
     body = json.dumps({"parameters": {"config": json.dumps({"max_batch_size": 3})}})

@@ -141,6 +141,13 @@ def asking(server, path, body, status, method="POST", **headers):
     return loop(once)
 
 
+def many_samples(server):
+    """A client that asks for a million at a time, and always has the next million ready."""
+    body, headers = binary_request({"x": np.ones((1 << 20, 3), np.float32)},
+                                   parameters={"binary_data_output": True})
+    return asking(server, INFER, body, 200, **{k.replace("-", "_"): v for k, v in headers.items()})
+
+
 def sending(server, request, status):
     """A client that connects, sends these bytes, and is refused."""
     def once(_):
@@ -171,6 +178,7 @@ CHUNKED = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n".
 FLOODS = {
     "chunks": lambda s: flood(s, CHUNKED + b"\r\n", b"1\r\n \r\n" * 1000),
     "headers": lambda s: flood(s, b"GET /v2 HTTP/1.1\r\nHost: x\r\n", b"A: b\r\n" * 50),
+    "samples": many_samples,
     "requests in a pipeline": lambda s: flood(s, b"", b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n" * 20),
 }
 ATTACKS = {
@@ -191,6 +199,10 @@ ATTACKS = {
                                     b'3],"datatype":"FP32","data":[1]}]}', 400),
     "many inputs": lambda s: asking(s, INFER, json.dumps({"inputs": [tensor("x", np.ones(
         (1, 3), np.float32))] * 5000}).encode(), 413),
+    "a tree of JSON": lambda s: asking(s, "/v2/repository/index", b'{"a":[' + b"1," * (1 << 20), 413),
+    "a form of text": lambda s: asking(s, "/classify", b"--b\r\n\r\n" + b"\xc3\xa4" * (8 << 20)
+                                       + b"\r\n--b--", 400,
+                                       Content_Type="multipart/form-data; boundary=b"),
     "other paths": lambda s: asking(s, "/v2/models/..%2f..%2fetc%2fpasswd", b"", 404, "GET"),
     "a PNG over the bound": lambda s: asking(s, "/classify", picture("PNG", 16383, 4100), 413),
     "a JPEG over the bound": lambda s: asking(s, "/classify", picture("JPEG", 16383, 4100), 413),

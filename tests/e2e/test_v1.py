@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from serving import error_of, outputs_of, tensor
+import onnxfile as ox
+from serving import error_of, one_node, outputs_of, tensor
 
 X = np.array([[1, -1, 2], [-3, 4, -5]], np.float32)
 RELU = np.maximum(X, 0).tolist()
@@ -51,6 +52,22 @@ def test_metadata(server):
                          "unknown_rank": False}}
     assert set(signature["outputs"]) == {"sum", "kept"}
     assert server.get("/v1/models/versions/versions/1/metadata").json()["model_spec"]["version"] == "1"
+
+
+def test_long_numbers(serve, tmp_path):
+    """A sample that is one number, of any length."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "model.onnx").write_bytes(one_node("Identity", ox.DOUBLE, ["N"]))
+    server = serve(paths=[tmp_path])
+    for text in "1" + "0" * 100, "0." + "1" * 70 + "e5", "-1." + "0" * 3000 + "e10", "1" * 62:
+        for body in '{"instances":[{"x":%s}]}', '{"instances":[%s]}', '{"inputs":[%s]}':
+            answer = predict(server, "one", body % text).json()
+            assert list(answer.values()) == [[float(text)]]
+
+
+def test_many_pictures(server):
+    body = '{"inputs":[{"b64":""}' + ",1" * 1000 + "]}"
+    assert "more than 128 pictures" in error_of(predict(server, "fashion", body), 413)
 
 
 def test_special_floats(server):
