@@ -115,6 +115,7 @@ struct sv_batcher_options {
                                       input memory for max_batch samples is made up front */
     int max_batch;     /* samples of a run, 0: the model has no batch axis, one job a run */
     int max_queue;     /* jobs that may wait, >= 1 */
+    size_t max_answer; /* bytes that the outputs of one job may have; 0: no bound */
     int at_once;       /* a job of at most so many samples is run inside submit when nothing
                           waits, an executor is idle and its cores are free; 0: none is */
     uint64_t delay_ns; /* how long a job may wait for others to fill its batch; 0: not at all */

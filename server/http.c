@@ -64,6 +64,7 @@ struct exchange {
     struct sv_http *http;
     struct MHD_Connection *connection;
     struct sv_incoming body;
+    size_t sending; /* bytes of the answer; counted in http->bodies.sending */
     bool dispatched;
     bool at_work;
     bool refused; /* answered before its body was read */
@@ -195,6 +196,13 @@ static enum MHD_Result answer(struct exchange *x)
     sv_response_deflate(&x->req);
     if (x->http->options.answering != NULL)
         x->http->options.answering(x->http->options.context, &x->req);
+    if (res->body_owned) {
+        x->sending = res->body_len;
+        atomic_fetch_add_explicit(&x->http->bodies.sending, x->sending, memory_order_relaxed);
+    }
+    /* A short one is in the socket at once. */
+    if (res->body_len > WORTH_ASKING)
+        allow(x->connection, x->http->options.body_timeout);
     void *body = (void *)(uintptr_t)res->body;
     struct MHD_Response *r =
         res->body_owned
@@ -460,6 +468,7 @@ static void on_connection(void *cls, struct MHD_Connection *c, void **context,
         client = rt_zalloc(sizeof *client);
         *context = client;
         if (client == NULL)
+    atomic_fetch_sub_explicit(&h->bodies.sending, x->sending, memory_order_relaxed);
             return;
         sv_clients_enter(h->clients, client, address_of(c));
         /* One that is too many waits for its refusal a moment only. */
@@ -544,7 +553,8 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
     if (h == NULL)
         return rt_fail_nomem(err, sizeof *h);
     h->options = *options;
-    h->bodies = (struct sv_bodies){ options->max_body, options->max_body_memory, 0 };
+    h->bodies = (struct sv_bodies){ .most = options->max_body,
+                                    .most_memory = options->max_body_memory };
     h->quiet = -1;
     if (h->options.threads == 0)
         h->options.threads = 2;
@@ -630,6 +640,11 @@ static void nap(void)
 static bool is_calm(const struct sv_http *h)
 {
     if (sv_http_in_flight(h) > 0)
+size_t sv_http_answer_bytes(const struct sv_http *h)
+{
+    return atomic_load(&h->bodies.sending);
+}
+
         return false;
     return sv_http_connections(h) == 0 || sv_now_ns() - atomic_load(&h->stir) >= CALM_NS;
 }

@@ -15,7 +15,8 @@ struct sv_http_options {
     int port;                 /* 0: any that is free */
     int threads;              /* that serve sockets; 0: two */
     size_t max_body;          /* bytes of a request's body; more gets 413 */
-    size_t max_body_memory;   /* bytes of all bodies at a time; more gets 503. 0: no bound */
+    size_t max_body_memory;   /* bytes of all bodies and answers at a time; more gets 503. 0: no
+                                 bound */
     int max_connections;      /* open at a time; 0: 4096. More get 503 */
     int max_connections_each; /* of one address; 0: no bound. More get 429 */
     int idle_timeout;         /* seconds a connection may rest without a byte moving; 0: 75 */
@@ -44,6 +45,7 @@ int sv_http_port(const struct sv_http *h);
 int sv_http_in_flight(const struct sv_http *h);
 int sv_http_connections(const struct sv_http *h);   /* open now */
 size_t sv_http_body_bytes(const struct sv_http *h); /* held for bodies now */
+size_t sv_http_answer_bytes(const struct sv_http *h); /* likewise for answers being sent */
 
 /* New connections are refused from here on. Open ones are served on, and closed after each
  * answer. */

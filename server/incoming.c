@@ -34,13 +34,14 @@ static enum rt_status grow(struct sv_incoming *in, size_t len, struct rt_error *
     if (room > in->limit)
         room = in->limit;
     size_t more = room - in->room;
-    size_t held = atomic_fetch_add_explicit(&all->held, more, memory_order_relaxed) + more;
+    size_t held = atomic_fetch_add_explicit(&all->held, more, memory_order_relaxed) + more +
+                  atomic_load_explicit(&all->sending, memory_order_relaxed);
     char *grown = NULL;
     enum rt_status s = RT_OK;
     if (all->most_memory > 0 && held > all->most_memory)
         s = rt_fail(err, RT_E_BUSY,
-                    "the requests at work have %zu bytes of bodies, as many as may be held "
-                    "(--max-body-memory)",
+                    "the requests at work have %zu bytes of bodies and answers, as many as may be "
+                    "held (--max-body-memory)",
                     held - more);
     else if ((grown = rt_realloc_array(in->bytes != NULL ? in->bytes - in->lead : NULL,
                                        in->lead + room + 1, 1)) == NULL)

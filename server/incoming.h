@@ -15,9 +15,10 @@
 
 /* What all bodies of a server share. Any thread. */
 struct sv_bodies {
-    size_t most;        /* bytes of one (--max-body) */
-    size_t most_memory; /* of all at a time (--max-body-memory); 0: no bound */
-    atomic_size_t held; /* by all now */
+    size_t most;           /* bytes of one (--max-body) */
+    size_t most_memory;    /* of all at a time (--max-body-memory); 0: no bound */
+    atomic_size_t held;    /* by all now */
+    atomic_size_t sending; /* bytes of answers that the peers have yet to take: they count, too */
 };
 
 /* One of them; begins all zero but for bodies, lead and limit. One thread at a time. */

@@ -359,6 +359,7 @@ static enum rt_status start_batcher(struct sv_model *m, const struct sv_registry
         .in = in,
         .max_batch = m->max_batch,
         .max_queue = m->config.max_queue_size,
+        .max_answer = o->max_answer,
         .at_once = collects ? 0 : light,
         .delay_ns = (uint64_t)m->config.max_queue_delay_us * 1000,
         .policy = {

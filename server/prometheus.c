@@ -270,6 +270,8 @@ static void server(struct sv_app *app, struct sv_text *t)
               sv_http_in_flight(app->http));
         head(t, "convd_body_bytes", "gauge", "Memory held for the bodies of requests.");
         sv_text_printf(t, "convd_body_bytes %zu\n", sv_http_body_bytes(app->http));
+        head(t, "convd_answer_bytes", "gauge", "Memory held for answers that are being sent.");
+        sv_text_printf(t, "convd_answer_bytes %zu\n", sv_http_answer_bytes(app->http));
     }
     head(t, "convd_http_responses_total", "counter",
          "Answers by HTTP status; 499: the client did not wait for it.");

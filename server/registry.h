@@ -58,6 +58,7 @@ struct sv_registry_options {
     int max_batch;           /* for models whose config.json does not say; 0: 8 */
     int max_queue;           /* likewise; >= 1 */
     size_t max_queue_memory; /* likewise: of inputs, one sample a request; 0: no bound */
+    size_t max_answer;       /* bytes of one request's outputs; 0: no bound */
     int queue_timeout_us;    /* likewise; 0: none */
     size_t memory_limit;     /* of each model, as in rt_options */
     size_t extra_weights;    /* likewise */

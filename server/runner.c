@@ -50,6 +50,7 @@ enum rt_status sv_runner_init(struct sv_runner *r, const struct sv_batcher_optio
         .n_in = o->n_in,
         .n_out = o->n_out,
         .max_batch = o->max_batch,
+        .max_answer = o->max_answer,
         .lock = lock,
         .memory = rt_zalloc(len),
     };
@@ -141,6 +142,11 @@ static enum rt_status make_outputs(const struct sv_runner *r, struct sv_job *job
             at += rt_align_up(len);
         }
         total = at;
+        if (r->max_answer > 0 && total > r->max_answer)
+            return rt_fail(err, RT_E_LIMIT,
+                           "the answer would have %zu bytes, more than the %zu that are given "
+                           "(--max-answer): send fewer samples at a time",
+                           total, r->max_answer);
         if (pass == 0) {
             job->own.out_memory = rt_alloc(total);
             if (job->own.out_memory == NULL)

@@ -334,6 +334,7 @@ static enum rt_status start(struct server *s, struct rt_error *err)
             .memory_limit = set->max_model_memory,
             .max_queue = set->max_queue,
             .max_queue_memory = set->max_queue_memory,
+            .max_answer = set->max_answer,
             .queue_timeout_us = (int)(set->queue_timeout * 1e6),
             .cores = s->cores,
             .socket_threads = SOCKET_THREADS,

@@ -107,7 +107,14 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_SIZE,
       AT(max_body_memory),
       .value = "BYTES",
-      .help = "bodies of all requests at work together; more are refused with 503",
+      .help = "bodies of all requests at work and their answers together; more are refused with 503",
+      .max = 0x1p50,
+      .none = "no bound" },
+    { .name = "max-answer",
+      .type = SV_OPTION_SIZE,
+      AT(max_answer),
+      .value = "BYTES",
+      .help = "largest output tensors of a request; it is refused with 413 otherwise",
       .max = 0x1p50,
       .none = "no bound" },
     { .name = "max-pixels",
@@ -143,7 +150,7 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_INT,
       AT(body_timeout),
       .value = "SECONDS",
-      .help = "likewise its body",
+      .help = "likewise its body, and a long answer to be taken",
       .min = 1,
       .max = 86400 },
     { .name = "idle-timeout",
@@ -246,6 +253,7 @@ const struct sv_serve_settings sv_serve_defaults = {
     .max_queue = 256,
     .max_body = (size_t)64 << 20,
     .max_body_memory = (size_t)1 << 30,
+    .max_answer = (size_t)256 << 20,
     .max_pixels = SV_IMAGE_MAX_PIXELS,
     .max_connections = 4096,
     .header_timeout = 20,
@@ -270,6 +278,7 @@ void sv_serve_fit(struct sv_serve_settings *set, size_t limit, int cores)
     set->max_model_memory = smaller((size_t)4 << 30, limit / 2);
     set->max_body_memory = smaller(set->max_body_memory, limit / 8);
     set->max_body = smaller(set->max_body, set->max_body_memory);
+    set->max_answer = smaller(set->max_answer, limit / 16);
     set->max_queue_memory = limit / 8;
     /* Three bytes a pixel come to 3/16 of the limit, with every core at a picture. */
     set->max_pixels = smaller(set->max_pixels, limit / 16 / (size_t)cores);

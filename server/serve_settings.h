@@ -33,6 +33,7 @@ struct sv_serve_settings {
     size_t max_model_memory;
     size_t max_body;
     size_t max_body_memory;
+    size_t max_answer;
     size_t max_queue_memory;
     size_t max_pixels;
     int max_connections;
@@ -49,8 +50,9 @@ extern const struct sv_command sv_serve_command;
 extern const struct sv_serve_settings sv_serve_defaults;
 
 /* Lowers the defaults in set to what a memory limit of this many bytes can bear with cores cores at
- * work: half of it for a model, an eighth for bodies, an eighth for tensors that wait, the rest for
- * pictures being decoded and the program itself. Called before options are read, which win.
+ * work: half of it for a model, an eighth for bodies and answers, an eighth for tensors that wait, a
+ * sixteenth for an answer that is being computed, the rest for pictures being decoded and the
+ * program itself. Called before options are read, which win.
  * limit 0 changes nothing. */
 void sv_serve_fit(struct sv_serve_settings *set, size_t limit, int cores);
 

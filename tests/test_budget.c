@@ -144,9 +144,9 @@ static void settings_follow_the_limit(void **state)
             s = sv_serve_defaults;
             sv_serve_fit(&s, limits[i], cores);
             assert_true(s.max_body <= s.max_body_memory && s.max_body >= 1 && s.max_pixels >= 1);
-            /* All at once: a model, bodies, waiting tensors, a picture at three bytes on each core.
-             */
-            assert_true(s.max_model_memory + s.max_body_memory + s.max_queue_memory +
+            /* All at once: a model, bodies, waiting tensors, an answer, a picture at three bytes on
+             * each core. */
+            assert_true(s.max_model_memory + s.max_body_memory + s.max_queue_memory + s.max_answer +
                             3 * s.max_pixels * (size_t)cores <=
                         limits[i]);
         }
@@ -156,6 +156,7 @@ static void settings_follow_the_limit(void **state)
     sv_serve_fit(&s, (size_t)1 << 40, 1);
     assert_true(s.max_body == sv_serve_defaults.max_body);
     assert_true(s.max_body_memory == sv_serve_defaults.max_body_memory);
+    assert_true(s.max_answer == sv_serve_defaults.max_answer);
     assert_true(s.max_pixels == sv_serve_defaults.max_pixels);
 }
 

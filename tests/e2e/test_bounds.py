@@ -3,6 +3,7 @@
 Bodies, queues, connections, deadlines and nesting have their tests beside what they bound:
 test_behaviour.py, test_metrics.py, test_infer.py, test_compression.py."""
 
+import contextlib
 import io
 import json
 import re
@@ -108,6 +109,64 @@ def test_bodies_of_all_requests_together(serve):
     x = np.full((1, 3, 224, 224), 2, np.float32)
     body, headers = binary_request({"x": x})
     assert (outputs_of(server.post(path, body, headers=headers))["y"] == x).all()
+
+
+def wide(folder, times):
+    """A model that answers with 3 << times floats for three."""
+    names = ["x"] + [f"v{i}" for i in range(times - 1)] + ["y"]
+    nodes = [ox.node("Concat", [a, a], [b], ox.integer("axis", 1)) for a, b in zip(names, names[1:])]
+    (folder / "wide").mkdir()
+    (folder / "wide" / "model.onnx").write_bytes(
+        ox.model(nodes, [ox.value_info("x", ox.FLOAT, ["N", 3])],
+                 [ox.value_info("y", ox.FLOAT, ["N", 3 << times])]))
+    return folder
+
+
+@pytest.mark.parametrize("protocol", ["binary", "JSON", "v1"])
+def test_answers_that_are_too_large(serve, tmp_path, protocol):
+    """A short request may ask for a long answer, in a batch or in more samples than one holds."""
+    server = serve("--max-answer", "1M", paths=[wide(tmp_path, 12)])  # 48 KiB a sample
+
+    def ask(n):
+        x = np.ones((n, 3), np.float32)
+        if protocol == "v1":
+            return server.post("/v1/models/wide:predict", json.dumps({"instances": x.tolist()}))
+        if protocol == "JSON":
+            return server.post("/v2/models/wide/infer", json.dumps({"inputs": [tensor("x", x)]}))
+        body, headers = binary_request({"x": x}, parameters={"binary_data_output": True})
+        return server.post("/v2/models/wide/infer", body, headers=headers)
+    assert ask(21).status_code == 200
+    for n in 22, 100000:
+        assert "--max-answer" in error_of(ask(n), 413)
+    assert ask(1).status_code == 200
+
+
+def test_answers_that_nobody_takes(serve, tmp_path):
+    """They count as bodies do, and have as long; a byte now and then does not put off the end."""
+    server = serve("--max-body-memory", "19M", "--body-timeout", "2", "--idle-timeout", "300",
+                   paths=[wide(tmp_path, 12)])
+    body, headers = binary_request({"x": np.ones((406, 3), np.float32)},
+                                   parameters={"binary_data_output": True})
+    head = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+    path = "/v2/models/wide/infer"
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.settimeout(60)
+        s.connect(("127.0.0.1", server.port))
+        s.sendall((f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}"
+                   f"Content-Length: {len(body)}\r\n\r\n").encode() + body)
+        assert s.recv(1) == b"H"
+        assert re.search(r"convd_answer_bytes 19\d{6}\n", server.get("/metrics").text)
+        assert "--max-body-memory" in error_of(server.post(path, body, headers=headers), 503)
+        wait_until(lambda: s.recv(1) != b"" and
+                   "convd_answer_bytes 0\n" in server.get("/metrics").text, 60)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        taken = 0
+        with contextlib.suppress(ConnectionResetError):
+            for piece in iter(lambda: s.recv(1 << 20), b""):
+                taken += len(piece)
+        assert taken < 19000000
+    assert server.post(path, body, headers=headers).status_code == 200
 
 
 def test_an_unfinished_request_line(serve):
