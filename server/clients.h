@@ -18,7 +18,8 @@ enum sv_surplus {
 
 /* One connection. */
 struct sv_client {
-    struct sv_watched watched; /* the caller's own business */
+    struct sv_watched watched; /* the caller's own business, and so is the next */
+    size_t target_len;         /* of the request at hand: path and query as they came */
     enum sv_surplus surplus;   /* set by sv_clients_enter() */
     /* The list's. */
     unsigned char address[16];

@@ -21,6 +21,14 @@ static bool is_value(const char *s)
     return true;
 }
 
+/* A name or address and a port, or nothing (RFC 3986, 3.2.2): no path, no user, no second one. */
+static bool is_host(const char *s)
+{
+    static const char host[] = "-._~%!$&'()*+,;=:[]0123456789abcdefghijklmnopqrstuvwxyz"
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    return s[strspn(s, host)] == '\0';
+}
+
 void sv_head_add(struct sv_head *h, const char *name, const char *value)
 {
     if (value == NULL)
@@ -29,6 +37,7 @@ void sv_head_add(struct sv_head *h, const char *name, const char *value)
         h->bad_name = name;
     if (strcasecmp(name, "Host") == 0) {
         h->n_hosts++;
+        h->bad_host |= !is_host(value);
     } else if (strcasecmp(name, "Content-Length") == 0) {
         if (h->n_lengths++ == 0)
             h->length = value;
@@ -77,6 +86,10 @@ bool sv_head_check(const struct sv_head *h, struct sv_response *res)
             res, 400,
             "a header goes on on the next line, which is not allowed any more (RFC 9112, "
             "5.2)");
+    else if (h->hidden)
+        sv_reply_status(res, 400,
+                        "a zero byte stands in the request line or a header, or a header has no "
+                        "name");
     else if (h->bad_name != NULL)
         sv_reply_status(res, 400,
                         "header '%.64s' is malformed: a space or control character stands in its "
@@ -84,6 +97,8 @@ bool sv_head_check(const struct sv_head *h, struct sv_response *res)
                         h->bad_name);
     else if (h->n_hosts > 1 || (h->n_hosts == 0 && !h->http_1_0))
         sv_reply_status(res, 400, "HTTP/1.1 asks for one Host header, there are %d", h->n_hosts);
+    else if (h->bad_host)
+        sv_reply_status(res, 400, "the Host header is neither a host nor one with a port");
     else
         return check_framing(h, res);
     return false;

@@ -19,8 +19,10 @@ struct sv_head {
     size_t target_len; /* path and query */
     size_t len;        /* request line and headers */
     bool folded;       /* a header goes on on the next line */
+    bool hidden;       /* there are bytes that are part of no string: behind a zero byte */
     /* Set by sv_head_add(). */
     int n_hosts, n_lengths, n_encodings;
+    bool bad_host;        /* one has bytes that no host and port have */
     const char *length;   /* the first Content-Length */
     const char *encoding; /* the first Transfer-Encoding */
     bool expects;         /* to be told before it sends the body: Expect: 100-continue */

@@ -305,13 +305,30 @@ static bool is_folded(const char *name, const char *value)
     return blanks > CONNECTION_MEMORY || strspn(behind, " \t") < blanks;
 }
 
+/* A head while its headers are gone through. */
+struct reading {
+    struct sv_head *head;
+    const char *end; /* of the header before, where it lay; NULL: not known */
+};
+
+/* Whether there is more than line ends between two places of a head: libmicrohttpd hands out strings,
+ * which end at a zero byte, and leaves out headers without a name. Where it has moved something, as it
+ * does with what is folded, nothing can be said. */
+static bool is_hidden(const char *from, const char *to, size_t line_ends)
+{
+    const size_t between = (uintptr_t)to - (uintptr_t)from;
+    return from != NULL && between > line_ends && between < CONNECTION_MEMORY;
+}
+
 static enum MHD_Result add_header(void *cls, enum MHD_ValueKind kind, const char *name,
                                   const char *value)
 {
     (void)kind;
-    struct sv_head *head = cls;
-    head->folded |= is_folded(name, value);
-    sv_head_add(head, name, value);
+    struct reading *r = cls;
+    r->head->folded |= is_folded(name, value);
+    r->head->hidden |= is_hidden(r->end, name, 2);
+    r->end = value != NULL ? value + strlen(value) : NULL;
+    sv_head_add(r->head, name, value);
     return MHD_YES;
 }
 
@@ -324,16 +341,23 @@ static enum MHD_Result add_argument(void *cls, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-static void read_head(struct MHD_Connection *c, const char *path, const char *version,
-                      struct sv_head *head)
+/* What stands in front of `path` and behind it shows whether either was cut at a zero byte. */
+static void read_head(struct MHD_Connection *c, const char *path, const char *method,
+                      const char *version, struct sv_head *head)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const struct sv_client *client = client_of(c);
     *head = (struct sv_head){ .http_1_0 = strcmp(version, "HTTP/1.0") == 0,
                               .target_len = strlen(path),
                               .len = info != NULL ? info->header_size : 0 };
     MHD_get_connection_values(c, MHD_GET_ARGUMENT_KIND, add_argument, head);
-    MHD_get_connection_values(c, MHD_HEADER_KIND, add_header, head);
+    const char *target = method + strlen(method) + 1;
+    head->hidden = is_hidden(target, path, strspn(target, " ")) ||
+                   (client != NULL && is_hidden(path + client->target_len, version, 1));
+    struct reading r = { .head = head };
+    MHD_get_connection_values(c, MHD_HEADER_KIND, add_header, &r);
+    head->hidden |= is_hidden(r.end, method + head->len, 4);
 }
 
 /* Tensors that lie in the body are used there, if they are aligned. Whether the length of what is
@@ -382,7 +406,7 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     if (client != NULL && client->surplus != SV_SURPLUS_NONE)
         return refuse_surplus(x, client->surplus);
     struct sv_head head;
-    read_head(c, path, version, &head);
+    read_head(c, path, method, version, &head);
     if (!sv_head_check(&head, &x->req.response))
         return refuse(x);
     allow(c, h->options.body_timeout);
@@ -444,6 +468,7 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
             sv_watch_linger(h->watch, fd);
     }
     bool was_counted = x->dispatched;
+    atomic_fetch_sub_explicit(&h->bodies.sending, x->sending, memory_order_relaxed);
     sv_request_reset(&x->req);
     sv_incoming_drop(&x->body);
     rt_free(x);
@@ -468,7 +493,6 @@ static void on_connection(void *cls, struct MHD_Connection *c, void **context,
         client = rt_zalloc(sizeof *client);
         *context = client;
         if (client == NULL)
-    atomic_fetch_sub_explicit(&h->bodies.sending, x->sending, memory_order_relaxed);
             return;
         sv_clients_enter(h->clients, client, address_of(c));
         /* One that is too many waits for its refusal a moment only. */
@@ -492,10 +516,11 @@ static void on_connection(void *cls, struct MHD_Connection *c, void **context,
  * *con_cls. */
 static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *c)
 {
-    (void)uri;
     struct sv_http *h = cls;
     struct sv_client *client = client_of(c);
     stir(h);
+    if (client != NULL)
+        client->target_len = strlen(uri);
     if (client != NULL &&
         atomic_exchange_explicit(&client->watched.resting, 0, memory_order_relaxed) != 0)
         allow(c, h->options.header_timeout);
@@ -615,6 +640,11 @@ size_t sv_http_body_bytes(const struct sv_http *h)
     return atomic_load(&h->bodies.held);
 }
 
+size_t sv_http_answer_bytes(const struct sv_http *h)
+{
+    return atomic_load(&h->bodies.sending);
+}
+
 int sv_http_connections(const struct sv_http *h)
 {
     return sv_clients_count(h->clients);
@@ -640,11 +670,6 @@ static void nap(void)
 static bool is_calm(const struct sv_http *h)
 {
     if (sv_http_in_flight(h) > 0)
-size_t sv_http_answer_bytes(const struct sv_http *h)
-{
-    return atomic_load(&h->bodies.sending);
-}
-
         return false;
     return sv_http_connections(h) == 0 || sv_now_ns() - atomic_load(&h->stir) >= CALM_NS;
 }

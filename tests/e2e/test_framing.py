@@ -82,6 +82,52 @@ def test_http_1_0_needs_no_host(server):
     assert [a[0] for a in talk(server, b"GET /v2/health/live HTTP/1.0\r\n\r\n")] == [200]
 
 
+@pytest.mark.parametrize("host", ["a b", "a/b", "a@b", "a\\b", "a?b", "a#b", 'a"', "a\xe4"])
+def test_what_is_no_host(server, host):
+    assert "neither a host" in refusal(server, [f"Host: {host}"], 400)
+
+
+@pytest.mark.parametrize("host", ["", "a", "a.example:8000", "127.0.0.1:1", "[::1]:8000", "a_b"])
+def test_hosts(server, host):
+    get = LIVE.replace(b"Host: x\r\n", f"Host: {host}\r\nConnection: close\r\n".encode())
+    assert [a[0] for a in talk(server, get)] == [200]
+
+
+HIDDEN = {
+    "a value": [b"GET", b"/v2", b"Host: x\0y"],
+    "the value's end": [b"GET", b"/v2", b"Host: x\0"],
+    "a value in the middle": [b"GET", b"/v2", b"A: b\0c\r\nHost: x"],
+    "a length": [b"POST", b"/v2", b"Content-Length: 0\x005\r\nHost: x"],
+    "a transfer coding": [b"POST", b"/v2", b"Host: x\r\nTransfer-Encoding: chunked\0, gzip"],
+    "an empty value": [b"GET", b"/v2", b"Host: x\r\nA: \0b\r\nC: d"],
+    "a target": [b"GET", b"/v2\0/health/live", b"Host: x"],
+    "a query": [b"GET", b"/v2?a=b\0&c=d", b"Host: x"],
+    "a method": [b"GET\0X", b"/v2", b"Host: x"],
+    "a header without a name": [b"GET", b"/v2", b"Host: x\r\n: b\r\nC: d"],
+    "the last header, without a name": [b"GET", b"/v2", b"Host: x\r\n: b"],
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_hidden_bytes(server, what):
+    method, target, headers = HIDDEN[what]
+    [(status, answer, body)] = talk(server, method + b" " + target + b" HTTP/1.1\r\n" + headers
+                                    + b"\r\n\r\n" + LIVE)
+    assert status == 400 and "zero byte" in json.loads(body)["error"]
+    assert answer["connection"].lower() == "close"
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_nothing_is_hidden(server, end):
+    """Empty lines in front, blanks, cookies, queries of every form, many headers, bare line feeds."""
+    for target in b"/v2", b"/v2?", b"/v2?a", b"/v2?a=b&c=%00+d&&=", b"/v2/models/fashion?x=" + b"y" * 5000:
+        for headers in b"", b"Cookie: a=b; c=d" + end, b"A:" + end + b"B: " + end, b"A: b" + end * 1 + b"C: d" + end, \
+                b"".join(b"X-%d: %b" % (i, b"y" * i) + end for i in range(90)):
+            head = (end * 2 + b"GET " + target + b" HTTP/1.1" + end + b"Host: x" + end + headers
+                    + b"Connection: close" + end + end)
+            assert [a[0] for a in talk(server, head)] == [200], (target, headers)
+
+
 @pytest.mark.parametrize("header", ["Content-Length : 5", "Content Length: 5", "X\x01: a",
                                     "X: a\x01b", "X: a\x7f", "X: a\rContent-Length: 5", "X\xe9: a"])
 def test_malformed_headers(server, header):
