@@ -7,8 +7,8 @@
 #include "server/json_fault.h"
 #include "server/json_memory.h"
 
-/* No configuration is as long. Every value becomes a block of memory, so that what two bytes say may
- * take a hundred. */
+/* No configuration is as long. Every value becomes a block of memory, so that what two bytes say
+ * may take a hundred. */
 #define BODY_MAX ((size_t)256 << 10)
 
 /* The object that the body is; *root is NULL for an empty one. */

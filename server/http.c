@@ -311,9 +311,9 @@ struct reading {
     const char *end; /* of the header before, where it lay; NULL: not known */
 };
 
-/* Whether there is more than line ends between two places of a head: libmicrohttpd hands out strings,
- * which end at a zero byte, and leaves out headers without a name. Where it has moved something, as it
- * does with what is folded, nothing can be said. */
+/* Whether there is more than line ends between two places of a head: libmicrohttpd hands out
+ * strings, which end at a zero byte, and leaves out headers without a name. Where it has moved
+ * something, as it does with what is folded, nothing can be said. */
 static bool is_hidden(const char *from, const char *to, size_t line_ends)
 {
     const size_t between = (uintptr_t)to - (uintptr_t)from;
@@ -578,8 +578,8 @@ enum rt_status sv_http_start(const struct sv_http_options *options, struct sv_ht
     if (h == NULL)
         return rt_fail_nomem(err, sizeof *h);
     h->options = *options;
-    h->bodies = (struct sv_bodies){ .most = options->max_body,
-                                    .most_memory = options->max_body_memory };
+    h->bodies =
+        (struct sv_bodies){ .most = options->max_body, .most_memory = options->max_body_memory };
     h->quiet = -1;
     if (h->options.threads == 0)
         h->options.threads = 2;

@@ -191,8 +191,8 @@ bool sv_queue_due(const struct sv_queue *q, uint64_t now, bool hurry, uint64_t *
     return false;
 }
 
-/* Batches that a job may have before it is the others' turn. Of samples that take long, no body holds
- * as many. */
+/* Batches that a job may have before it is the others' turn. Of samples that take long, no body
+ * holds as many. */
 #define TURN 256
 
 /* What is left of a job that has had a turn goes behind the others of its level. */

@@ -186,8 +186,8 @@ static void name_pictures(struct classify *c)
     }
 }
 
-/* Whether a part is text shows in its first bytes; a form of many megabytes is looked at on the thread
- * of its socket. */
+/* Whether a part is text shows in its first bytes; a form of many megabytes is looked at on the
+ * thread of its socket. */
 #define TEXT_SHOWS ((size_t)1 << 10)
 
 static bool is_text(const char *p, size_t len)

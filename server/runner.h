@@ -12,7 +12,7 @@ struct sv_runner {
     void *session;
     int team; /* threads of a run, at most what the session was opened for */
     int n_in, n_out, max_batch;
-    size_t max_answer; /* bytes that a job's outputs may have; 0: no bound */
+    size_t max_answer;     /* bytes that a job's outputs may have; 0: no bound */
     pthread_mutex_t *lock; /* held while a job that several runners work on gets its memory */
     struct rt_tensor *in, *out;
     void **block;      /* block[0..n_in): max_batch samples of each input, side by side */

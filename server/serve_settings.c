@@ -107,7 +107,8 @@ static const struct sv_option options[] = {
       .type = SV_OPTION_SIZE,
       AT(max_body_memory),
       .value = "BYTES",
-      .help = "bodies of all requests at work and their answers together; more are refused with 503",
+      .help =
+          "bodies of all requests at work and their answers together; more are refused with 503",
       .max = 0x1p50,
       .none = "no bound" },
     { .name = "max-answer",

@@ -50,8 +50,8 @@ extern const struct sv_command sv_serve_command;
 extern const struct sv_serve_settings sv_serve_defaults;
 
 /* Lowers the defaults in set to what a memory limit of this many bytes can bear with cores cores at
- * work: half of it for a model, an eighth for bodies and answers, an eighth for tensors that wait, a
- * sixteenth for an answer that is being computed, the rest for pictures being decoded and the
+ * work: half of it for a model, an eighth for bodies and answers, an eighth for tensors that wait,
+ * a sixteenth for an answer that is being computed, the rest for pictures being decoded and the
  * program itself. Called before options are read, which win.
  * limit 0 changes nothing. */
 void sv_serve_fit(struct sv_serve_settings *set, size_t limit, int cores);

@@ -475,14 +475,22 @@ static void cores_are_passed_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(queue_keeps_order),       cmocka_unit_test(queue_fills_whole_jobs_only),
-        cmocka_unit_test(queue_gives_a_share),     cmocka_unit_test(queue_separates_shapes),
-        cmocka_unit_test(queue_splits_large_jobs), cmocka_unit_test(queue_without_batch_axis),
-        cmocka_unit_test(queue_is_bounded),        cmocka_unit_test(queue_waits_only_if_asked),
-        cmocka_unit_test(queue_keeps_places),      cmocka_unit_test(queue_expires),
-        cmocka_unit_test(queue_keeps_levels),      cmocka_unit_test(queue_prefers_sizes),
-        cmocka_unit_test(pool_runs_what_it_takes), cmocka_unit_test(cores_are_shared_out),
-        cmocka_unit_test(cores_are_never_crowded), cmocka_unit_test(cores_are_passed_on),
+        cmocka_unit_test(queue_keeps_order),
+        cmocka_unit_test(queue_fills_whole_jobs_only),
+        cmocka_unit_test(queue_gives_a_share),
+        cmocka_unit_test(queue_separates_shapes),
+        cmocka_unit_test(queue_splits_large_jobs),
+        cmocka_unit_test(queue_without_batch_axis),
+        cmocka_unit_test(queue_is_bounded),
+        cmocka_unit_test(queue_waits_only_if_asked),
+        cmocka_unit_test(queue_keeps_places),
+        cmocka_unit_test(queue_expires),
+        cmocka_unit_test(queue_keeps_levels),
+        cmocka_unit_test(queue_prefers_sizes),
+        cmocka_unit_test(pool_runs_what_it_takes),
+        cmocka_unit_test(cores_are_shared_out),
+        cmocka_unit_test(cores_are_never_crowded),
+        cmocka_unit_test(cores_are_passed_on),
         cmocka_unit_test(queue_lets_others_pass_a_huge_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
