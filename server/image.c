@@ -240,6 +240,10 @@ enum rt_status sv_image_decode(const void *bytes, size_t len, const struct sv_de
     enum rt_status s = format->decode(bytes, len, &o, &image, &orientation, err);
     if (s != RT_OK)
         return s;
+    if (image.pixel == NULL) {
+        *out = image;
+        return RT_OK;
+    }
     if (image.channels > o.channels)
         make_gray(&image);
     s = turn_upright(&image, orientation, err);

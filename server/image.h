@@ -20,6 +20,17 @@
 
 enum sv_image_format { SV_IMAGE_JPEG, SV_IMAGE_PNG, SV_IMAGE_WEBP };
 
+struct sv_image;
+
+/* Takes a picture's rows as they are decoded, so that all of them need not be in memory. */
+struct sv_row_sink {
+    /* What the picture is; its pixel is NULL. */
+    enum rt_status (*begin)(struct sv_row_sink *sink, const struct sv_image *picture,
+                            struct rt_error *err);
+    /* The next n rows, dense; `readable` bytes may be read from rows on. */
+    void (*rows)(struct sv_row_sink *sink, const uint8_t *rows, int n, size_t readable);
+};
+
 /* All zero: RGB, default bounds, exact. */
 struct sv_decode_options {
     int channels;      /* 1 (grey) or 3 (RGB); 0: 3 */
@@ -31,6 +42,9 @@ struct sv_decode_options {
      * picture is shrunk further to half this size, photos differ by 0.3 to 1.6 levels of 255 on
      * average; at a third, by less than 0.6. */
     int min_width, min_height;
+    /* NULL, or what gets the rows of a picture that comes out of the decoder as it is wanted:
+     * upright, with these channels. It then has no pixels in the end. */
+    struct sv_row_sink *sink;
 };
 
 /* width * height pixels of channels bytes, rows dense and from the top. */
@@ -41,7 +55,7 @@ struct sv_image {
      * border can lie partly outside; else 0, 0, width, height. */
     double box[4];
     enum sv_image_format format;
-    uint8_t *pixel; /* owned; NULL when empty */
+    uint8_t *pixel; /* owned; NULL when empty, or when a sink has had the rows */
 };
 
 /* Decodes bytes[0..len), whose format is told from its first bytes. opt may be NULL. *out need not

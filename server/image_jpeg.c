@@ -1,9 +1,11 @@
 /* JPEG through libjpeg-turbo: its errors become statuses, it prints nothing and ends nothing. */
 #include "server/exif.h"
 #include "server/image_codec.h"
+#include "server/resize.h"
 
 #include <setjmp.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <jerror.h>
 #include <jpeglib.h>
@@ -20,7 +22,7 @@ struct decoder {
     size_t len;
     int max_scans;
     struct sv_image image;
-    uint8_t *row; /* of a CMYK picture */
+    uint8_t *row; /* of a CMYK picture; or STRIP rows for a sink */
 };
 
 static struct decoder *decoder_of(j_common_ptr jpeg)
@@ -151,6 +153,39 @@ static void start(struct decoder *d, const uint8_t *bytes, size_t len)
     d->progress.progress_monitor = on_progress;
 }
 
+/* Rows that a sink gets at once: as many as libjpeg decodes in one go, mostly. They stay in the
+ * first caches. */
+#define STRIP 16
+/* Rows that are aligned for vectors libjpeg-turbo writes past the caches, from where reading them
+ * again would take longer than all of the resize. */
+#define ASKEW 8
+
+static enum rt_status decode_to_sink(struct decoder *d, struct sv_row_sink *sink)
+{
+    struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    const size_t stride = (size_t)d->image.width * (size_t)d->image.channels;
+    const size_t len = STRIP * stride + SV_RESIZE_PAD;
+    d->row = rt_alloc(ASKEW + len);
+    if (d->row == NULL)
+        return rt_fail_nomem(d->err, ASKEW + len);
+    uint8_t *strip = d->row + ASKEW;
+    memset(strip + STRIP * stride, 0, SV_RESIZE_PAD);
+    enum rt_status s = sink->begin(sink, &d->image, d->err);
+    if (s != RT_OK)
+        return s;
+    jpeg_start_decompress(jpeg);
+    while (jpeg->output_scanline < jpeg->output_height) {
+        int n = 0;
+        while (n < STRIP && jpeg->output_scanline < jpeg->output_height) {
+            uint8_t *row = strip + (size_t)n * stride;
+            n += (int)jpeg_read_scanlines(jpeg, &row, 1);
+        }
+        rt_mem_written(strip, (size_t)n * stride);
+        sink->rows(sink, strip, n, len);
+    }
+    return RT_OK;
+}
+
 /* Whatever it makes is in *d, so that nothing is lost when libjpeg jumps out of it. */
 static enum rt_status decode(struct decoder *d, const struct sv_decode_options *opt,
                              int orientation)
@@ -176,14 +211,25 @@ static enum rt_status decode(struct decoder *d, const struct sv_decode_options *
         denominator(jpeg->image_width, jpeg->image_height, swap ? opt->min_height : opt->min_width,
                     swap ? opt->min_width : opt->min_height);
     jpeg_calc_output_dimensions(jpeg);
-    s = sv_image_create(&d->image, (int)jpeg->output_width, (int)jpeg->output_height, channels,
-                        d->err);
+    const bool to_sink =
+        opt->sink != NULL && orientation == 1 && components != 4 && channels == opt->channels;
+    if (to_sink)
+        d->image = (struct sv_image){
+            .width = (int)jpeg->output_width,
+            .height = (int)jpeg->output_height,
+            .channels = channels,
+        };
+    else
+        s = sv_image_create(&d->image, (int)jpeg->output_width, (int)jpeg->output_height, channels,
+                            d->err);
     if (s != RT_OK)
         return s;
     d->image.full_width = (int)jpeg->image_width;
     d->image.full_height = (int)jpeg->image_height;
     d->image.box[2] = (double)jpeg->image_width / jpeg->scale_denom;
     d->image.box[3] = (double)jpeg->image_height / jpeg->scale_denom;
+    if (to_sink)
+        return decode_to_sink(d, opt->sink);
     if (components == 4) {
         d->row = rt_alloc_array(jpeg->output_width, 4);
         if (d->row == NULL)

@@ -250,34 +250,77 @@ static void normalise(const struct sv_preprocess *p, const struct geometry *g,
     }
 }
 
-enum rt_status sv_preprocess_pixels(const struct sv_preprocess *p, const struct sv_image *image,
-                                    void *dst, struct rt_error *err)
-{
-    assert(image->channels == p->channels);
+/* From a picture's pixels, all of them or row by row, to a sample. */
+struct filling {
+    struct sv_row_sink sink; /* first: a sink is a filling */
+    const struct sv_preprocess *p;
     struct geometry g;
-    find_geometry(p, image->full_width, image->full_height, &g);
-    const struct sv_resize r = {
+    struct sv_resize r;
+    uint8_t *window;
+    struct sv_resizing *resizing; /* of rows that come one after the other */
+};
+
+/* What becomes of this picture, and the memory for its window. */
+static enum rt_status plan(struct filling *f, const struct sv_image *image, struct rt_error *err)
+{
+    struct geometry *g = &f->g;
+    assert(image->channels == f->p->channels);
+    find_geometry(f->p, image->full_width, image->full_height, g);
+    f->r = (struct sv_resize){
         .src = image->pixel,
         .width = image->width,
         .height = image->height,
         .channels = image->channels,
         .box = { image->box[0], image->box[1], image->box[2], image->box[3] },
-        .full_width = g.full_width,
-        .full_height = g.full_height,
-        .left = g.left,
-        .top = g.top,
-        .window_width = g.window_width,
-        .window_height = g.window_height,
-        .filter = p->filter,
+        .full_width = g->full_width,
+        .full_height = g->full_height,
+        .left = g->left,
+        .top = g->top,
+        .window_width = g->window_width,
+        .window_height = g->window_height,
+        .filter = f->p->filter,
     };
-    const size_t stride = (size_t)g.window_width * (size_t)p->channels;
-    uint8_t *window = rt_alloc_array((size_t)g.window_height, stride);
-    if (window == NULL)
-        return rt_fail_nomem(err, (unsigned long long)g.window_height * stride);
-    const enum rt_status s = sv_resize(&r, window, stride, err);
+    const size_t stride = (size_t)g->window_width * (size_t)f->p->channels;
+    f->window = rt_alloc_array((size_t)g->window_height, stride);
+    if (f->window == NULL)
+        return rt_fail_nomem(err, (unsigned long long)g->window_height * stride);
+    return RT_OK;
+}
+
+static size_t window_stride(const struct filling *f)
+{
+    return (size_t)f->r.window_width * (size_t)f->r.channels;
+}
+
+static enum rt_status begin_rows(struct sv_row_sink *sink, const struct sv_image *picture,
+                                 struct rt_error *err)
+{
+    struct filling *f = (struct filling *)(void *)sink;
+    enum rt_status s = plan(f, picture, err);
+    return s == RT_OK ? sv_resize_begin(&f->r, f->window, window_stride(f), &f->resizing, err) : s;
+}
+
+static void take_rows(struct sv_row_sink *sink, const uint8_t *rows, int n, size_t readable)
+{
+    sv_resize_rows(((struct filling *)(void *)sink)->resizing, rows, n, readable);
+}
+
+static void filling_reset(struct filling *f)
+{
+    sv_resize_end(f->resizing);
+    rt_free(f->window);
+}
+
+enum rt_status sv_preprocess_pixels(const struct sv_preprocess *p, const struct sv_image *image,
+                                    void *dst, struct rt_error *err)
+{
+    struct filling f = { .p = p };
+    enum rt_status s = plan(&f, image, err);
     if (s == RT_OK)
-        normalise(p, &g, window, dst);
-    rt_free(window);
+        s = sv_resize(&f.r, f.window, window_stride(&f), err);
+    if (s == RT_OK)
+        normalise(p, &f.g, f.window, dst);
+    filling_reset(&f);
     return s;
 }
 
@@ -306,13 +349,18 @@ enum rt_status sv_preprocess_run(const struct sv_preprocess *p, const void *byte
     struct sv_decode_options o = { .channels = p->channels, .max_pixels = p->max_pixels };
     if (p->scaled_decode && p->filter != SV_FILTER_NEAREST)
         ask_for_less(p, &o);
+    struct filling f = { .sink = { begin_rows, take_rows }, .p = p };
+    if (p->filter != SV_FILTER_NEAREST)
+        o.sink = &f.sink;
     const double start = seconds();
-    struct sv_image image;
+    struct sv_image image = { 0 };
     enum rt_status s = sv_image_decode(bytes, len, &o, &image, err);
-    if (s != RT_OK)
-        return s;
     const double decoded = seconds();
-    s = sv_preprocess_pixels(p, &image, dst, err);
+    if (s == RT_OK && image.pixel == NULL)
+        normalise(p, &f.g, f.window, dst);
+    else if (s == RT_OK)
+        s = sv_preprocess_pixels(p, &image, dst, err);
+    filling_reset(&f);
     sv_image_reset(&image);
     if (s == RT_OK && times != NULL)
         *times = (struct sv_preprocess_times){ decoded - start, seconds() - decoded };

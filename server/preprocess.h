@@ -59,7 +59,7 @@ size_t sv_preprocess_bytes(const struct sv_preprocess *p);
 
 /* Seconds spent. */
 struct sv_preprocess_times {
-    double decode; /* bytes to upright pixels */
+    double decode; /* bytes to upright pixels; with the resize where that is done row by row */
     double resize; /* resizing, cropping and normalising */
 };
 

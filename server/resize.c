@@ -147,6 +147,8 @@ static void *take(struct scratch *s, size_t n, size_t size)
 struct work {
     struct axis x, y;
     double *weight;
+    void *prepared; /* of the taps across */
+    size_t prepared_len;
     uint8_t *row[SV_LANES_MAX];
     uint8_t *between;
     size_t between_stride;
@@ -164,6 +166,7 @@ static void lay_out(struct work *w, struct scratch *s, int channels, size_t row_
         a->high = take(s, n * (size_t)a->taps, sizeof *a->high);
     }
     w->weight = take(s, (size_t)(w->x.taps > w->y.taps ? w->x.taps : w->y.taps), sizeof(double));
+    w->prepared = take(s, w->prepared_len, 1);
     for (int i = 0; i < SV_LANES_MAX; i++)
         w->row[i] = take(s, row_len + SV_ROW_PAD, 1);
     w->between_stride = (size_t)w->x.n * (size_t)channels + SV_ROW_PAD;
@@ -180,49 +183,59 @@ static void rows_needed(const struct axis *y, enum sv_filter filter, int *from, 
     *to = (int)fmin(bottom + support + 0.5, y->in);
 }
 
-/* Rows from..to of the source to the rows in between, as many at once as there are lanes. */
-static void pass_across(const struct sv_resize *r, const struct work *w, int from, int to)
+struct sv_resizing {
+    struct sv_resize r;
+    struct work w;
+    const struct sv_passes *passes;
+    struct sv_taps across;
+    int from, to; /* source rows that the window needs */
+    int came;     /* source rows so far */
+    int made;     /* rows of the window */
+    uint8_t *dst;
+    size_t dst_stride;
+};
+
+/* Source rows y to end, of which the first lies at src, to the rows in between, as many at once as
+ * there are lanes. */
+static void pass_across(const struct sv_resizing *z, int y, int end, const uint8_t *src,
+                        const uint8_t *readable)
 {
-    const struct sv_passes *passes = sv_resize_passes();
-    const struct axis *x = &w->x;
-    const struct sv_taps taps = { x->n, x->taps, x->first, x->count, x->low, x->high };
-    const size_t row_len = (size_t)r->width * (size_t)r->channels;
-    const uint8_t *end = r->src + (size_t)r->height * row_len;
-    for (int y = from; y < to; y += passes->lanes) {
-        const uint8_t *src[SV_LANES_MAX];
+    const struct work *w = &z->w;
+    const size_t row_len = (size_t)z->r.width * (size_t)z->r.channels;
+    const int lanes = z->passes->lanes;
+    for (int first = y; y < end; y += lanes) {
+        const uint8_t *from[SV_LANES_MAX];
         uint8_t *dst[SV_LANES_MAX];
-        for (int i = 0; i < passes->lanes; i++) {
-            const int row = y + i < to ? y + i : to - 1;
-            src[i] = r->src + (size_t)row * row_len;
-            if ((size_t)(end - src[i]) < row_len + SV_ROW_PAD) {
-                src[i] = memcpy(w->row[i], src[i], row_len);
+        for (int i = 0; i < lanes; i++) {
+            const int row = y + i < end ? y + i : end - 1;
+            from[i] = src + (size_t)(row - first) * row_len;
+            if ((size_t)(readable - from[i]) < row_len + SV_ROW_PAD) {
+                from[i] = memcpy(w->row[i], from[i], row_len);
                 memset(w->row[i] + row_len, 0, SV_ROW_PAD); /* what checkers see multiplied by 0 */
             }
-            dst[i] = w->between + (size_t)(row - from) * w->between_stride;
+            dst[i] = w->between + (size_t)(row - z->from) * w->between_stride;
         }
-        passes->across(&taps, r->channels, src, dst);
+        z->passes->across(&z->across, z->r.channels, from, dst);
     }
 }
 
-static void pass_down(const struct sv_resize *r, const struct work *w, int from, uint8_t *dst,
-                      size_t dst_stride)
+/* The next row of the window. */
+static void pass_down(const struct sv_resizing *z, int i)
 {
-    const struct sv_passes *passes = sv_resize_passes();
+    const struct work *w = &z->w;
     const struct axis *y = &w->y;
-    for (int i = 0; i < y->n; i++) {
-        const size_t k = (size_t)i * (size_t)y->taps;
-        passes->down(y->low + k, y->high + k, y->count[i],
-                     w->between + (size_t)(y->first[i] - from) * w->between_stride,
-                     w->between_stride, dst + (size_t)i * dst_stride,
-                     (size_t)w->x.n * (size_t)r->channels);
-    }
+    const size_t k = (size_t)i * (size_t)y->taps;
+    z->passes->down(y->low + k, y->high + k, y->count[i],
+                    w->between + (size_t)(y->first[i] - z->from) * w->between_stride,
+                    w->between_stride, z->dst + (size_t)i * z->dst_stride,
+                    (size_t)w->x.n * (size_t)z->r.channels);
 }
 
-enum rt_status sv_resize(const struct sv_resize *r, uint8_t *dst, size_t dst_stride,
-                         struct rt_error *err)
+/* Both directions, without their tables. */
+static struct work plan(const struct sv_resize *r)
 {
     const bool whole = r->box[2] == 0 && r->box[3] == 0;
-    struct work w = {
+    const struct work w = {
         .x = { whole ? 0 : r->box[0], whole ? r->width : r->box[2], r->width, r->full_width,
                r->left, r->window_width, 0, NULL, NULL, NULL, NULL },
         .y = { whole ? 0 : r->box[1], whole ? r->height : r->box[3], r->height, r->full_height,
@@ -233,28 +246,79 @@ enum rt_status sv_resize(const struct sv_resize *r, uint8_t *dst, size_t dst_str
     assert(w.y.from >= 0 && w.y.from < w.y.to && w.y.to <= r->height);
     assert(r->left >= 0 && w.x.n > 0 && r->left + w.x.n <= r->full_width);
     assert(r->top >= 0 && w.y.n > 0 && r->top + w.y.n <= r->full_height);
-    if (r->filter == SV_FILTER_NEAREST) {
-        nearest(r, &w.x, &w.y, dst, dst_stride);
-        return RT_OK;
-    }
+    return w;
+}
 
-    plan_taps(&w.x, r->filter);
-    plan_taps(&w.y, r->filter);
-    int from, to;
-    rows_needed(&w.y, r->filter, &from, &to);
+enum rt_status sv_resize_begin(const struct sv_resize *r, uint8_t *dst, size_t dst_stride,
+                               struct sv_resizing **out, struct rt_error *err)
+{
+    assert(r->filter != SV_FILTER_NEAREST);
+    struct sv_resizing z = {
+        .r = *r,
+        .w = plan(r),
+        .passes = sv_resize_passes(),
+        .dst = dst,
+        .dst_stride = dst_stride,
+    };
+    struct work *w = &z.w;
+    plan_taps(&w->x, r->filter);
+    plan_taps(&w->y, r->filter);
+    rows_needed(&w->y, r->filter, &z.from, &z.to);
+    if (z.passes->prepared_len != NULL)
+        w->prepared_len = z.passes->prepared_len(w->x.n, w->x.taps, r->channels);
     const size_t row_len = (size_t)r->width * (size_t)r->channels;
     struct scratch scratch = { NULL, 0 };
-    lay_out(&w, &scratch, r->channels, row_len, to - from);
+    take(&scratch, 1, sizeof z);
+    lay_out(w, &scratch, r->channels, row_len, z.to - z.from);
     void *block = rt_alloc(scratch.used);
     if (block == NULL)
         return rt_fail_nomem(err, scratch.used);
     scratch = (struct scratch){ block, 0 };
-    lay_out(&w, &scratch, r->channels, row_len, to - from);
-    fill_taps(&w.x, r->filter, w.weight);
-    fill_taps(&w.y, r->filter, w.weight);
+    struct sv_resizing *made = take(&scratch, 1, sizeof z);
+    lay_out(w, &scratch, r->channels, row_len, z.to - z.from);
+    fill_taps(&w->x, r->filter, w->weight);
+    fill_taps(&w->y, r->filter, w->weight);
+    const struct axis *x = &w->x;
+    z.across = (struct sv_taps){ x->n, x->taps, x->first, x->count, x->low, x->high, NULL };
+    if (w->prepared_len > 0 && z.passes->prepare(&z.across, r->channels, w->prepared))
+        z.across.prepared = w->prepared;
+    *made = z;
+    *out = made;
+    return RT_OK;
+}
 
-    pass_across(r, &w, from, to);
-    pass_down(r, &w, from, dst, dst_stride);
-    rt_free(block);
+void sv_resize_rows(struct sv_resizing *z, const uint8_t *rows, int n, size_t readable)
+{
+    const int first = z->came > z->from ? z->came : z->from;
+    const int end = z->came + n < z->to ? z->came + n : z->to;
+    const size_t row_len = (size_t)z->r.width * (size_t)z->r.channels;
+    if (first < end)
+        pass_across(z, first, end, rows + (size_t)(first - z->came) * row_len, rows + readable);
+    z->came += n;
+    const struct axis *y = &z->w.y;
+    while (z->made < y->n && y->first[z->made] + y->count[z->made] <= z->came)
+        pass_down(z, z->made++);
+}
+
+void sv_resize_end(struct sv_resizing *z)
+{
+    rt_free(z);
+}
+
+enum rt_status sv_resize(const struct sv_resize *r, uint8_t *dst, size_t dst_stride,
+                         struct rt_error *err)
+{
+    if (r->filter == SV_FILTER_NEAREST) {
+        const struct work w = plan(r);
+        nearest(r, &w.x, &w.y, dst, dst_stride);
+        return RT_OK;
+    }
+    struct sv_resizing *z;
+    enum rt_status s = sv_resize_begin(r, dst, dst_stride, &z, err);
+    if (s != RT_OK)
+        return s;
+    sv_resize_rows(z, r->src, r->height,
+                   (size_t)r->width * (size_t)r->height * (size_t)r->channels);
+    sv_resize_end(z);
     return RT_OK;
 }

@@ -25,4 +25,15 @@ struct sv_resize {
 enum rt_status sv_resize(const struct sv_resize *r, uint8_t *dst, size_t dst_stride,
                          struct rt_error *err);
 
+/* The same for rows that come one after the other, as a decoder makes them: begin, rows from the
+ * top until all have come, end. r->src is not used, and the filter must not be SV_FILTER_NEAREST.
+ * Begin fails only for want of memory. n rows lie dense, with `readable` bytes from the first one's
+ * begin on; work is saved when these are SV_RESIZE_PAD more than the rows have. */
+#define SV_RESIZE_PAD 64
+struct sv_resizing;
+enum rt_status sv_resize_begin(const struct sv_resize *r, uint8_t *dst, size_t dst_stride,
+                               struct sv_resizing **out, struct rt_error *err);
+void sv_resize_rows(struct sv_resizing *z, const uint8_t *rows, int n, size_t readable);
+void sv_resize_end(struct sv_resizing *z); /* takes NULL; also before all rows have come */
+
 #endif

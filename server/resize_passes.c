@@ -165,7 +165,7 @@ static void across(const struct sv_taps *t, int channels, const uint8_t *const *
         across_gray(t, src[0], dst[0]);
 }
 
-static const struct sv_passes plain = { 1, across, down };
+static const struct sv_passes plain = { 1, across, down, NULL, NULL };
 
 #if defined(__SSE2__)
 
@@ -260,7 +260,7 @@ AVX2 static void down_avx2(const int16_t *l, const int16_t *h, int count, const 
     }
 }
 
-static const struct sv_passes avx2 = { 2, across_avx2, down_avx2 };
+static const struct sv_passes avx2 = { 2, across_avx2, down_avx2, NULL, NULL };
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 
@@ -346,15 +346,185 @@ AVX512 static void down_avx512(const int16_t *l, const int16_t *h, int count, co
     }
 }
 
-static const struct sv_passes avx512 = { 4, across_avx512, down_avx512 };
+static const struct sv_passes avx512 = { 4, across_avx512, down_avx512, NULL, NULL };
+
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")))
+
+/* Five pixels of three channels in the lanes of a vector, four taps in the bytes of a lane: one
+ * permutation brings the bytes there, and one instruction sums their products with four digits of
+ * coefficients, each coefficient being digit2 * 65536 + digit1 * 256 + digit0. */
+#define GROUP 5
+#define GROUP_TAPS 4
+#define WINDOW (64 / 3) /* source pixels that a load brings */
+
+struct group {
+    int first;          /* source pixel where the first window begins */
+    uint32_t index[16]; /* of bytes in each window */
+    const void *digit;  /* [steps][3][16] of four digits, the highest first */
+};
+
+struct groups {
+    int n, steps; /* windows, each GROUP_TAPS pixels behind the one before */
+    struct group group[];
+};
+
+static size_t groups_len(int n, int room, int channels)
+{
+    if (channels != 3)
+        return 0;
+    const size_t groups = ((size_t)n + GROUP - 1) / GROUP;
+    const size_t digits = groups * (size_t)(room / GROUP_TAPS) * 3 * 64;
+    return rt_align_up(sizeof(struct groups) + groups * sizeof(struct group)) + digits;
+}
+
+/* The digits of taps k to k + 3 of pixel i; false: one of them has more than three. */
+static bool digits_of(const struct sv_taps *t, int i, int k, uint32_t digit[3])
+{
+    const size_t at = (size_t)i * (size_t)t->room + (size_t)k;
+    bool fit = true;
+    digit[0] = digit[1] = digit[2] = 0;
+    for (int b = 0; b < GROUP_TAPS; b++) {
+        int c = t->high[at + (size_t)b] * (1 << SV_TAP_LOW_BITS) + t->low[at + (size_t)b];
+        for (int d = 2; d >= 0; d--) {
+            const int8_t low = (int8_t)(c & 255);
+            digit[d] |= (uint32_t)(uint8_t)low << (8 * b);
+            c = (c - low) / 256;
+        }
+        fit &= c == 0;
+    }
+    return fit;
+}
+
+static bool make_groups(const struct sv_taps *t, int channels, void *room)
+{
+    struct groups *all = room;
+    if (channels != 3)
+        return false;
+    all->n = (t->n + GROUP - 1) / GROUP;
+    all->steps = 0;
+    for (int i = 0; i < t->n; i++)
+        if (t->count[i] > all->steps * GROUP_TAPS)
+            all->steps = (t->count[i] + GROUP_TAPS - 1) / GROUP_TAPS;
+    uint32_t *digit =
+        (uint32_t *)(void *)((char *)room +
+                             rt_align_up(sizeof *all + (size_t)all->n * sizeof all->group[0]));
+    memset(digit, 0, (size_t)all->n * (size_t)all->steps * 3 * 64);
+    for (int g = 0; g < all->n; g++, digit += all->steps * 3 * 16) {
+        struct group *group = &all->group[g];
+        const int first = t->first[g * GROUP];
+        *group = (struct group){ .first = first, .digit = digit };
+        for (int i = g * GROUP; i < t->n && i < (g + 1) * GROUP; i++) {
+            const int skip = t->first[i] - first, lane = (i - g * GROUP) * 3;
+            if (skip < 0 || skip + GROUP_TAPS > WINDOW)
+                return false;
+            for (int c = 0; c < 3; c++)
+                group->index[lane + c] = (uint32_t)(skip * 3 + c) * 0x01010101u + 0x09060300u;
+            for (int s = 0; s < all->steps; s++) {
+                uint32_t d[3];
+                if (!digits_of(t, i, s * GROUP_TAPS, d))
+                    return false;
+                for (int k = 0; k < 3; k++)
+                    for (int c = 0; c < 3; c++)
+                        digit[(s * 3 + k) * 16 + lane + c] = d[k];
+            }
+        }
+    }
+    return true;
+}
+
+/* A row's sums with each digit of the coefficients. */
+struct sums {
+    __m512i digit[3];
+};
+
+VNNI static inline struct sums add_window(struct sums v, const uint8_t *p, __m512i index,
+                                          const __m512i digit[3])
+{
+    const __m512i taps = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(p));
+    v.digit[0] = _mm512_dpbusd_epi32(v.digit[0], taps, digit[0]);
+    v.digit[1] = _mm512_dpbusd_epi32(v.digit[1], taps, digit[1]);
+    v.digit[2] = _mm512_dpbusd_epi32(v.digit[2], taps, digit[2]);
+    return v;
+}
+
+VNNI static inline void store_group(uint8_t *dst, struct sums s)
+{
+    __m512i v = _mm512_add_epi32(_mm512_slli_epi32(s.digit[0], 8), s.digit[1]);
+    v = _mm512_add_epi32(_mm512_slli_epi32(v, 8), s.digit[2]);
+    v = _mm512_max_epi32(_mm512_srai_epi32(v, SV_TAP_BITS), _mm512_setzero_si512());
+    _mm_storeu_si128((__m128i *)dst, _mm512_cvtusepi32_epi8(v));
+}
+
+/* Four rows of one group. */
+VNNI static inline void across_group(const struct group *g, int steps, const uint8_t *const *src,
+                                     uint8_t *const *dst, size_t at)
+{
+    const __m512i index = _mm512_loadu_si512(g->index), zero = _mm512_setzero_si512();
+    const char *digits = g->digit;
+    size_t from = (size_t)g->first * 3;
+    struct sums v0 = { { zero, zero, _mm512_set1_epi32(1 << (SV_TAP_BITS - 1)) } };
+    struct sums v1 = v0, v2 = v0, v3 = v0;
+    for (int s = 0; s < steps; s++, digits += 3 * 64, from += GROUP_TAPS * 3) {
+        const __m512i digit[3] = {
+            _mm512_loadu_si512(digits),
+            _mm512_loadu_si512(digits + 64),
+            _mm512_loadu_si512(digits + 128),
+        };
+        v0 = add_window(v0, src[0] + from, index, digit);
+        v1 = add_window(v1, src[1] + from, index, digit);
+        v2 = add_window(v2, src[2] + from, index, digit);
+        v3 = add_window(v3, src[3] + from, index, digit);
+    }
+    store_group(dst[0] + at, v0);
+    store_group(dst[1] + at, v1);
+    store_group(dst[2] + at, v2);
+    store_group(dst[3] + at, v3);
+}
+
+VNNI static void across_vnni(const struct sv_taps *t, int channels, const uint8_t *const *src,
+                             uint8_t *const *dst)
+{
+    const struct groups *all = t->prepared;
+    if (all == NULL) {
+        across_avx512(t, channels, src, dst);
+        return;
+    }
+    for (int g = 0; g < all->n; g++)
+        across_group(&all->group[g], all->steps, src, dst, (size_t)g * GROUP * 3);
+}
+
+static const struct sv_passes vnni = { 4, across_vnni, down_avx512, groups_len, make_groups };
+
+const struct sv_passes *sv_resize_passes_at(int i)
+{
+    const struct sv_passes *able[4] = { &plain };
+    int n = 1;
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2"))
+        able[n++] = &avx2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+        able[n++] = &avx512;
+        if (__builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni"))
+            able[n++] = &vnni;
+    }
+    return i < n ? able[i] : NULL;
+}
 
 const struct sv_passes *sv_resize_passes(void)
 {
     const char *isa = rt_isa();
-    return strcmp(isa, "avx512") == 0 ? &avx512 : strcmp(isa, "avx2") == 0 ? &avx2 : &plain;
+    if (strcmp(isa, "avx512") == 0)
+        return sv_resize_passes_at(3) != NULL ? &vnni : &avx512;
+    return strcmp(isa, "avx2") == 0 ? &avx2 : &plain;
 }
 
 #else
+
+const struct sv_passes *sv_resize_passes_at(int i)
+{
+    return i == 0 ? &plain : NULL;
+}
 
 const struct sv_passes *sv_resize_passes(void)
 {

@@ -37,7 +37,7 @@ class Error(c.Structure):
 
 class DecodeOptions(c.Structure):
     _fields_ = [("channels", c.c_int), ("max_pixels", c.c_size_t), ("max_scans", c.c_int),
-                ("min_width", c.c_int), ("min_height", c.c_int)]
+                ("min_width", c.c_int), ("min_height", c.c_int), ("sink", c.c_void_p)]
 
 
 class Picture(c.Structure):

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "server/resize_passes.h"
 #include "tests/pictures.h"
 
 static void expect_resize(const struct sv_resize *r, const uint8_t *want)
@@ -364,6 +365,106 @@ static void decodes_scaled(void **state)
     }
 }
 
+static uint32_t dice = 1;
+
+static int random_below(int n)
+{
+    dice = dice * 1664525u + 1013904223u;
+    return (int)((dice >> 8) % (uint32_t)n);
+}
+
+/* Rows that come out of the decoder one after the other make the sample that the whole picture
+ * makes. */
+static void rows_make_what_pictures_make(void **state)
+{
+    (void)state;
+    enum { SIDE = 150 };
+    static uint8_t pixel[SIDE * SIDE * 3];
+    static float by_rows[3 * 40 * 50], whole[3 * 40 * 50];
+    for (size_t i = 0; i < sizeof pixel; i++)
+        pixel[i] = (uint8_t)random_below(256);
+    for (int trial = 0; trial < 120; trial++) {
+        const struct picture_jpeg o = {
+            .width = 1 + random_below(SIDE),
+            .height = 1 + random_below(SIDE),
+            .channels = random_below(4) > 0 ? 3 : 1,
+            .pixel = pixel,
+            .progressive = random_below(4) == 0,
+            .subsampled = random_below(2) == 0,
+        };
+        struct picture picture = picture_jpeg(&o);
+        struct sv_preprocess p = plain(50, 40, (enum sv_resize_mode)random_below(3));
+        p.filter = random_below(2) == 0 ? SV_FILTER_BILINEAR : SV_FILTER_BICUBIC;
+        p.resize_to = p.resize == SV_RESIZE_CROP && random_below(2) == 0 ? 60 : 0;
+        struct sv_image image;
+        struct rt_error err;
+        assert_int_equal(sv_preprocess_run(&p, picture.bytes, picture.len, by_rows, NULL, &err),
+                         RT_OK);
+        assert_int_equal(sv_image_decode(picture.bytes, picture.len, NULL, &image, &err), RT_OK);
+        assert_int_equal(sv_preprocess_pixels(&p, &image, whole, &err), RT_OK);
+        if (memcmp(by_rows, whole, sizeof whole) != 0)
+            fail_msg("trial %d: %d x %d", trial, o.width, o.height);
+        sv_image_reset(&image);
+        picture_free(&picture);
+    }
+}
+
+/* Random taps over random rows: each level gives the bits of the plainest. */
+static void levels_agree(void **state)
+{
+    (void)state;
+    enum { N = 40, ROOM = 16, WIDTH = N * 6 + ROOM, ROWS = SV_LANES_MAX };
+    static uint8_t source[ROWS][WIDTH * 3 + SV_ROW_PAD], got[ROWS][N * 3 + SV_ROW_PAD];
+    static uint8_t want[ROWS][N * 3 + SV_ROW_PAD], column[WIDTH * 3], wanted[WIDTH * 3];
+    static int16_t low[N * ROOM], high[N * ROOM];
+    int first[N], count[N];
+    for (int trial = 0; trial < 400; trial++) {
+        const int channels = random_below(3) > 0 ? 3 : 1, steps = 1 + random_below(6);
+        const int most = 1 + random_below(ROOM - 4), big = (1 << SV_TAP_BITS) / most;
+        struct sv_taps taps = { 1 + random_below(N), ROOM, first, count, low, high, NULL };
+        memset(low, 0, sizeof low);
+        memset(high, 0, sizeof high);
+        for (int i = 0; i < taps.n; i++) {
+            first[i] = i > 0 ? first[i - 1] + random_below(steps + 1) : random_below(3);
+            count[i] = 1 + random_below(most);
+            for (int k = 0; k < count[i]; k++) {
+                const int c = random_below(big) - (random_below(4) == 0 ? big / 2 : 0);
+                high[i * ROOM + k] = (int16_t)(c / (1 << SV_TAP_LOW_BITS));
+                low[i * ROOM + k] = (int16_t)(c % (1 << SV_TAP_LOW_BITS));
+            }
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (size_t i = 0; i < sizeof source[r]; i++)
+                source[r][i] = (uint8_t)random_below(256);
+        const size_t len = (size_t)(taps.n * channels);
+        for (int level = 0; sv_resize_passes_at(level) != NULL; level++) {
+            const struct sv_passes *passes = sv_resize_passes_at(level);
+            void *room = NULL;
+            if (passes->prepared_len != NULL)
+                room = rt_alloc(passes->prepared_len(taps.n, ROOM, channels) + 1);
+            taps.prepared = NULL;
+            if (room != NULL && passes->prepare(&taps, channels, room))
+                taps.prepared = room;
+            for (int r = 0; r < ROWS; r += passes->lanes) {
+                const uint8_t *src[SV_LANES_MAX];
+                uint8_t *dst[SV_LANES_MAX];
+                for (int i = 0; i < passes->lanes; i++) {
+                    src[i] = source[r + i];
+                    dst[i] = level == 0 ? want[r + i] : got[r + i];
+                }
+                passes->across(&taps, channels, src, dst);
+            }
+            passes->down(low, high, count[0] < ROWS ? count[0] : ROWS, source[0], sizeof source[0],
+                         level == 0 ? wanted : column, (size_t)(WIDTH * channels));
+            rt_free(room);
+            for (int r = 0; r < ROWS && level > 0; r++)
+                assert_memory_equal(got[r], want[r], len);
+            if (level > 0)
+                assert_memory_equal(column, wanted, (size_t)(WIDTH * channels));
+        }
+    }
+}
+
 static void passes_errors_on(void **state)
 {
     (void)state;
@@ -404,6 +505,8 @@ int main(void)
         cmocka_unit_test(fits),
         cmocka_unit_test(normalises),
         cmocka_unit_test(decodes_scaled),
+        cmocka_unit_test(rows_make_what_pictures_make),
+        cmocka_unit_test(levels_agree),
         cmocka_unit_test(passes_errors_on),
     };
     return cmocka_run_group_tests(tests, NULL, nothing_leaked);
