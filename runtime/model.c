@@ -551,21 +551,55 @@ const char *rt_isa(void)
     return rt_kernels()->name;
 }
 
-static struct rt_shaped *look_up(const struct rt_model *m, const struct rt_shape *shape)
+/* Sizes whose programs are kept: more than a client that means well asks for in turns. Each has
+ * weights of its own. */
+#define SHAPES_KEPT 16
+
+static bool has_shapes(const struct rt_model *m, const struct rt_shaped *s,
+                       const struct rt_shape *shape)
 {
-    for (struct rt_shaped *s = m->shaped; s != NULL; s = s->next) {
-        bool same = true;
-        for (int i = 0; same && i < m->src->n_inputs; i++)
-            same = rt_shape_equal(&s->input[i], &shape[i]);
-        if (same)
-            return s;
+    for (int i = 0; i < m->src->n_inputs; i++)
+        if (!rt_shape_equal(&s->input[i], &shape[i]))
+            return false;
+    return true;
+}
+
+/* Called with the lock held, as the next two. What is found goes to the front. */
+static struct rt_shaped *look_up(struct rt_model *m, const struct rt_shape *shape)
+{
+    for (struct rt_shaped **at = &m->shaped, *s; (s = *at) != NULL; at = &s->next) {
+        if (!has_shapes(m, s, shape))
+            continue;
+        *at = s->next;
+        s->next = m->shaped;
+        m->shaped = s;
+        return s;
     }
     return NULL;
 }
 
-/* Called with the lock held. */
+/* Lets go of those that nobody has and that were used longest ago: over the number of them, or over
+ * the memory that a model may need. */
+static void drop_old(struct rt_model *m)
+{
+    int n = 0;
+    size_t bytes = 0;
+    for (struct rt_shaped **at = &m->shaped, *s; (s = *at) != NULL;) {
+        n++;
+        bytes += s->program->weight_bytes;
+        if (s->users > 0 || (n <= SHAPES_KEPT && bytes <= m->options.memory_limit)) {
+            at = &s->next;
+            continue;
+        }
+        bytes -= s->program->weight_bytes;
+        *at = s->next;
+        rt_program_destroy(s->program);
+        rt_free(s);
+    }
+}
+
 static enum rt_status add_shaped(struct rt_model *m, const struct rt_shape *shape,
-                                 struct rt_program **out, struct rt_error *err)
+                                 struct rt_shaped **out, struct rt_error *err)
 {
     size_t inputs = (size_t)m->src->n_inputs * sizeof *shape;
     struct rt_shaped *s = rt_zalloc(sizeof *s + inputs);
@@ -580,7 +614,7 @@ static enum rt_status add_shaped(struct rt_model *m, const struct rt_shape *shap
     }
     s->next = m->shaped;
     m->shaped = s;
-    *out = s->program;
+    *out = s;
     return RT_OK;
 }
 
@@ -597,12 +631,26 @@ enum rt_status rt_model_program_for(struct rt_model *m, const struct rt_tensor *
     }
     pthread_mutex_lock(&m->lock);
     enum rt_status s = RT_OK;
-    struct rt_shaped *known = look_up(m, shape);
-    if (known != NULL)
-        *out = known->program;
-    else
-        s = add_shaped(m, shape, out, err);
+    struct rt_shaped *found = look_up(m, shape);
+    if (found == NULL)
+        s = add_shaped(m, shape, &found, err);
+    if (s == RT_OK) {
+        found->users++;
+        *out = found->program;
+        drop_old(m);
+    }
     pthread_mutex_unlock(&m->lock);
     rt_free(shape);
     return s;
+}
+
+void rt_model_program_done(struct rt_model *m, const struct rt_program *p)
+{
+    if (p == NULL || p == m->program)
+        return;
+    pthread_mutex_lock(&m->lock);
+    for (struct rt_shaped *s = m->shaped; s != NULL; s = s->next)
+        s->users -= s->program == p;
+    drop_old(m);
+    pthread_mutex_unlock(&m->lock);
 }

@@ -370,8 +370,15 @@ enum rt_status rt_session_run(struct rt_session *s, const struct rt_tensor *in,
     if (m->mode == RT_MODE_SHAPED) {
         struct rt_program *p;
         status = rt_model_program_for(m, in, &p, err);
-        if (status == RT_OK && p != s->bound.program)
+        if (status != RT_OK)
+            return status;
+        const struct rt_program *done = p; /* which is had once */
+        if (p != s->bound.program) {
+            const struct rt_program *before = s->bound.program;
             status = bind(s, p, err);
+            done = status == RT_OK ? before : p;
+        }
+        rt_model_program_done(m, done);
         if (status != RT_OK)
             return status;
     }
@@ -428,6 +435,8 @@ void rt_session_destroy(struct rt_session *s)
 {
     if (s == NULL)
         return;
+    if (s->model->mode == RT_MODE_SHAPED)
+        rt_model_program_done(s->model, s->bound.program);
     unbind(&s->bound);
     rt_graph_destroy(s->holder);
     for (int k = 0; s->gathered != NULL && k < s->model->src->n_outputs; k++)

@@ -101,9 +101,51 @@ static void refuses_impossible_sizes(void **state)
            RT_E_LIMIT, "has too many elements");
 }
 
+/* y = |x| of one sample of so many numbers. */
+static void run_width(struct rt_session *s, int64_t width)
+{
+    float data[512];
+    for (int i = 0; i < width; i++)
+        data[i] = (float)(i % 2 == 0 ? i : -i);
+    struct rt_tensor out, in = { RT_FLOAT, rt_shape_of(2, (int64_t[]){ 1, width }), data };
+    expect(rt_session_run(s, &in, &out, &err), RT_OK, "");
+    assert_int_equal(out.shape.dim[1], width);
+    for (int i = 0; i < width; i++)
+        assert_true(((const float *)out.data)[i] == (float)i);
+}
+
+/* Each size is a program of its own: those that nobody has been at for long do not stay. */
+static void sizes_without_end(void **state)
+{
+    (void)state;
+    struct rt_model *m;
+    struct rt_session *s[3];
+    const long before = rt_mem_live();
+    long after_some = 0;
+    expect(load(unary("Abs", 1, 2, (const int64_t[]){ -1, -1 }), 4, &m), RT_OK, "");
+    for (int i = 0; i < 3; i++)
+        expect(rt_session_create(m, 1, &s[i], &err), RT_OK, "");
+    run_width(s[2], 500);
+    for (int64_t width = 1; width <= 400; width++) {
+        run_width(s[0], width);
+        run_width(s[1], width + 3);
+        run_width(s[1], width);
+        if (width == 100)
+            after_some = rt_mem_live();
+    }
+    assert_int_equal(rt_mem_live(), after_some);
+    run_width(s[2], 500); /* the program that it has had all the time */
+    run_width(s[2], 1);
+    for (int i = 0; i < 3; i++)
+        rt_session_destroy(s[i]);
+    rt_model_release(m);
+    assert_int_equal(rt_mem_live(), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_without_end),
         cmocka_unit_test(refuses_batches),
         cmocka_unit_test(knows_no_balance_of_open_sizes),
         cmocka_unit_test(fixes_the_batch_of_others),
