@@ -13,6 +13,8 @@
 #include <spng.h>
 #include <webp/encode.h>
 
+#include "runtime/mem.h" /* what the libraries have written */
+
 struct picture {
     uint8_t *bytes;
     size_t len;
@@ -56,6 +58,7 @@ static inline struct picture picture_jpeg(const struct picture_jpeg *o)
     jpeg.input_components = o->channels;
     jpeg.in_color_space = o->channels == 1 ? JCS_GRAYSCALE : o->channels == 3 ? JCS_RGB : JCS_CMYK;
     jpeg_set_defaults(&jpeg);
+    rt_mem_written(&jpeg, sizeof jpeg);
     if (o->channels == 4)
         jpeg_set_colorspace(&jpeg, o->ycck ? JCS_YCCK : JCS_CMYK);
     jpeg_set_quality(&jpeg, o->quality != 0 ? o->quality : 95, TRUE);
@@ -77,6 +80,9 @@ static inline struct picture picture_jpeg(const struct picture_jpeg *o)
     }
     jpeg_finish_compress(&jpeg);
     jpeg_destroy_compress(&jpeg);
+    rt_mem_written(&bytes, sizeof bytes);
+    rt_mem_written(&len, sizeof len);
+    rt_mem_written(bytes, len);
     return (struct picture){ bytes, len };
 }
 
@@ -149,6 +155,8 @@ static inline struct picture picture_webp(int width, int height, const uint8_t *
     const size_t len = WebPEncodeLosslessRGB(rgb, width, height, 3 * width, &bytes);
     struct picture p = { malloc(len), len };
     assert(p.bytes != NULL);
+    rt_mem_written(&bytes, sizeof bytes);
+    rt_mem_written(bytes, len);
     memcpy(p.bytes, bytes, len);
     WebPFree(bytes);
     return p;

@@ -343,6 +343,8 @@ static void webp_that_ends_early(void **state)
         uint8_t *p;
         const size_t len = lossless ? WebPEncodeLosslessRGB(noise, 32, 32, 96, &p)
                                     : WebPEncodeRGB(noise, 32, 32, 96, 80, &p);
+        rt_mem_written(&p, sizeof p);
+        rt_mem_written(p, len);
         const size_t left = (len - 20) / 4 * 2; /* of what stands behind the 20 bytes of headers */
         for (int i = 0; i < 4; i++) {
             p[4 + i] = (uint8_t)((left + 12) >> 8 * i);
