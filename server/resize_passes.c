@@ -359,12 +359,13 @@ static const struct sv_passes avx512 = { 4, across_avx512, down_avx512, NULL, NU
 
 struct group {
     int first;          /* source pixel where the first window begins */
+    int steps; /* windows, each GROUP_TAPS pixels behind the one before, all within the row */
     uint32_t index[16]; /* of bytes in each window */
     const void *digit;  /* [steps][3][16] of four digits, the highest first */
 };
 
 struct groups {
-    int n, steps; /* windows, each GROUP_TAPS pixels behind the one before */
+    int n;
     struct group group[];
 };
 
@@ -401,25 +402,26 @@ static bool make_groups(const struct sv_taps *t, int channels, void *room)
     if (channels != 3)
         return false;
     all->n = (t->n + GROUP - 1) / GROUP;
-    all->steps = 0;
-    for (int i = 0; i < t->n; i++)
-        if (t->count[i] > all->steps * GROUP_TAPS)
-            all->steps = (t->count[i] + GROUP_TAPS - 1) / GROUP_TAPS;
     uint32_t *digit =
         (uint32_t *)(void *)((char *)room +
                              rt_align_up(sizeof *all + (size_t)all->n * sizeof all->group[0]));
-    memset(digit, 0, (size_t)all->n * (size_t)all->steps * 3 * 64);
-    for (int g = 0; g < all->n; g++, digit += all->steps * 3 * 16) {
+    for (int g = 0; g < all->n; g++) {
         struct group *group = &all->group[g];
-        const int first = t->first[g * GROUP];
-        *group = (struct group){ .first = first, .digit = digit };
-        for (int i = g * GROUP; i < t->n && i < (g + 1) * GROUP; i++) {
+        const int first = t->first[g * GROUP],
+                  end = (g + 1) * GROUP < t->n ? (g + 1) * GROUP : t->n;
+        int steps = 0;
+        for (int i = g * GROUP; i < end; i++)
+            if (t->count[i] > steps * GROUP_TAPS)
+                steps = (t->count[i] + GROUP_TAPS - 1) / GROUP_TAPS;
+        *group = (struct group){ .first = first, .steps = steps, .digit = digit };
+        memset(digit, 0, (size_t)steps * 3 * 64);
+        for (int i = g * GROUP; i < end; i++) {
             const int skip = t->first[i] - first, lane = (i - g * GROUP) * 3;
             if (skip < 0 || skip + GROUP_TAPS > WINDOW)
                 return false;
             for (int c = 0; c < 3; c++)
                 group->index[lane + c] = (uint32_t)(skip * 3 + c) * 0x01010101u + 0x09060300u;
-            for (int s = 0; s < all->steps; s++) {
+            for (int s = 0; s < steps; s++) {
                 uint32_t d[3];
                 if (!digits_of(t, i, s * GROUP_TAPS, d))
                     return false;
@@ -428,6 +430,7 @@ static bool make_groups(const struct sv_taps *t, int channels, void *room)
                         digit[(s * 3 + k) * 16 + lane + c] = d[k];
             }
         }
+        digit += steps * 3 * 16;
     }
     return true;
 }
@@ -456,7 +459,7 @@ VNNI static inline void store_group(uint8_t *dst, struct sums s)
 }
 
 /* Four rows of one group. */
-VNNI static inline void across_group(const struct group *g, int steps, const uint8_t *const *src,
+VNNI static inline void across_group(const struct group *g, const uint8_t *const *src,
                                      uint8_t *const *dst, size_t at)
 {
     const __m512i index = _mm512_loadu_si512(g->index), zero = _mm512_setzero_si512();
@@ -464,7 +467,7 @@ VNNI static inline void across_group(const struct group *g, int steps, const uin
     size_t from = (size_t)g->first * 3;
     struct sums v0 = { { zero, zero, _mm512_set1_epi32(1 << (SV_TAP_BITS - 1)) } };
     struct sums v1 = v0, v2 = v0, v3 = v0;
-    for (int s = 0; s < steps; s++, digits += 3 * 64, from += GROUP_TAPS * 3) {
+    for (int s = 0; s < g->steps; s++, digits += 3 * 64, from += GROUP_TAPS * 3) {
         const __m512i digit[3] = {
             _mm512_loadu_si512(digits),
             _mm512_loadu_si512(digits + 64),
@@ -490,7 +493,7 @@ VNNI static void across_vnni(const struct sv_taps *t, int channels, const uint8_
         return;
     }
     for (int g = 0; g < all->n; g++)
-        across_group(&all->group[g], all->steps, src, dst, (size_t)g * GROUP * 3);
+        across_group(&all->group[g], src, dst, (size_t)g * GROUP * 3);
 }
 
 static const struct sv_passes vnni = { 4, across_vnni, down_avx512, groups_len, make_groups };
