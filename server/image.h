@@ -24,9 +24,10 @@ struct sv_image;
 
 /* Takes a picture's rows as they are decoded, so that all of them need not be in memory. */
 struct sv_row_sink {
-    /* What the picture is; its pixel is NULL. */
+    /* What the picture is; its pixel is NULL. Sets left and right. */
     enum rt_status (*begin)(struct sv_row_sink *sink, const struct sv_image *picture,
                             struct rt_error *err);
+    int left, right; /* columns from left to before right are looked at; others hold anything */
     /* The next n rows, dense; `readable` bytes may be read from rows on. */
     void (*rows)(struct sv_row_sink *sink, const uint8_t *rows, int n, size_t readable);
 };

@@ -5,7 +5,6 @@
 
 #include <setjmp.h>
 #include <stdio.h>
-#include <string.h>
 
 #include <jerror.h>
 #include <jpeglib.h>
@@ -160,24 +159,43 @@ static void start(struct decoder *d, const uint8_t *bytes, size_t len)
  * again would take longer than all of the resize. */
 #define ASKEW 8
 
+/* Columns on either side of those that are wanted, as upsampling looks at its neighbours. */
+#define BESIDE 4
+
+/* Leaves out what lies beside the columns that are wanted, but for reading past it; says where rows
+ * begin. Several scans are smoothed across blocks, and scaled ones are small already. */
+static int narrow(struct jpeg_decompress_struct *jpeg, int left, int right)
+{
+    if (jpeg_has_multiple_scans(jpeg) || jpeg->scale_denom != 1)
+        return 0;
+    const int width = (int)jpeg->output_width;
+    left = left > BESIDE ? left - BESIDE : 0;
+    right = right < width - BESIDE ? right + BESIDE : width;
+    if (right - left > width - width / 8)
+        return 0;
+    JDIMENSION from = (JDIMENSION)left, n = (JDIMENSION)(right - left);
+    jpeg_crop_scanline(jpeg, &from, &n);
+    return (int)from;
+}
+
 static enum rt_status decode_to_sink(struct decoder *d, struct sv_row_sink *sink)
 {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
-    const size_t stride = (size_t)d->image.width * (size_t)d->image.channels;
+    const size_t channels = (size_t)d->image.channels, stride = (size_t)d->image.width * channels;
     const size_t len = STRIP * stride + SV_RESIZE_PAD;
-    d->row = rt_alloc(ASKEW + len);
+    d->row = rt_zalloc(ASKEW + len);
     if (d->row == NULL)
         return rt_fail_nomem(d->err, ASKEW + len);
     uint8_t *strip = d->row + ASKEW;
-    memset(strip + STRIP * stride, 0, SV_RESIZE_PAD);
     enum rt_status s = sink->begin(sink, &d->image, d->err);
     if (s != RT_OK)
         return s;
     jpeg_start_decompress(jpeg);
+    const size_t skip = (size_t)narrow(jpeg, sink->left, sink->right) * channels;
     while (jpeg->output_scanline < jpeg->output_height) {
         int n = 0;
         while (n < STRIP && jpeg->output_scanline < jpeg->output_height) {
-            uint8_t *row = strip + (size_t)n * stride;
+            uint8_t *row = strip + (size_t)n * stride + skip;
             n += (int)jpeg_read_scanlines(jpeg, &row, 1);
         }
         rt_mem_written(strip, (size_t)n * stride);

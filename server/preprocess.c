@@ -297,7 +297,11 @@ static enum rt_status begin_rows(struct sv_row_sink *sink, const struct sv_image
 {
     struct filling *f = (struct filling *)(void *)sink;
     enum rt_status s = plan(f, picture, err);
-    return s == RT_OK ? sv_resize_begin(&f->r, f->window, window_stride(f), &f->resizing, err) : s;
+    if (s == RT_OK)
+        s = sv_resize_begin(&f->r, f->window, window_stride(f), &f->resizing, err);
+    if (s == RT_OK)
+        sv_resize_columns(f->resizing, &sink->left, &sink->right);
+    return s;
 }
 
 static void take_rows(struct sv_row_sink *sink, const uint8_t *rows, int n, size_t readable)
@@ -349,7 +353,7 @@ enum rt_status sv_preprocess_run(const struct sv_preprocess *p, const void *byte
     struct sv_decode_options o = { .channels = p->channels, .max_pixels = p->max_pixels };
     if (p->scaled_decode && p->filter != SV_FILTER_NEAREST)
         ask_for_less(p, &o);
-    struct filling f = { .sink = { begin_rows, take_rows }, .p = p };
+    struct filling f = { .sink = { .begin = begin_rows, .rows = take_rows }, .p = p };
     if (p->filter != SV_FILTER_NEAREST)
         o.sink = &f.sink;
     const double start = seconds();

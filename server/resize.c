@@ -287,6 +287,13 @@ enum rt_status sv_resize_begin(const struct sv_resize *r, uint8_t *dst, size_t d
     return RT_OK;
 }
 
+void sv_resize_columns(const struct sv_resizing *z, int *left, int *right)
+{
+    const struct axis *x = &z->w.x;
+    *left = x->first[0];
+    *right = x->first[x->n - 1] + x->count[x->n - 1];
+}
+
 void sv_resize_rows(struct sv_resizing *z, const uint8_t *rows, int n, size_t readable)
 {
     const int first = z->came > z->from ? z->came : z->from;

@@ -33,6 +33,8 @@ enum rt_status sv_resize(const struct sv_resize *r, uint8_t *dst, size_t dst_str
 struct sv_resizing;
 enum rt_status sv_resize_begin(const struct sv_resize *r, uint8_t *dst, size_t dst_stride,
                                struct sv_resizing **out, struct rt_error *err);
+/* The columns that rows are read at, from *left to before *right. */
+void sv_resize_columns(const struct sv_resizing *z, int *left, int *right);
 void sv_resize_rows(struct sv_resizing *z, const uint8_t *rows, int n, size_t readable);
 void sv_resize_end(struct sv_resizing *z); /* takes NULL; also before all rows have come */
 
