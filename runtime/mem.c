@@ -2,6 +2,8 @@
  * They are cut out of malloc()'s, whose caches of small blocks aligned_alloc() would pass by. */
 #include "runtime/mem.h"
 
+#include "runtime/clock.h"
+
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,6 +16,10 @@ struct header {
     void *whole; /* what malloc() gave; NULL: the block is a mapping of its own */
 };
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 /* A large page. Checkers of memory see nothing of mappings: with them everything is malloc()'s. */
 #define PAGE ((size_t)2 << 20)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(RT_COMPACT)
@@ -21,6 +27,13 @@ struct header {
 #else
 #define MAPS true
 #endif
+
+/* At the start of a mapping, in front of its block's header. */
+struct mapping {
+    atomic_size_t settled; /* bytes from here that rt_settle() has gone over */
+    size_t made;           /* bytes from here whose pages were asked for before they were written */
+};
+static_assert(sizeof(struct mapping) + sizeof(struct header) <= RT_ALIGN, "room before a block");
 
 static atomic_long fail_after = -1;
 static atomic_long live;
@@ -120,6 +133,45 @@ static bool is_mapped(const void *block)
     return ((const struct header *)block - 1)->whole == NULL;
 }
 
+/* Whether the system can make a large page of small ones that are in use. */
+static bool collapses(void)
+{
+    static atomic_int known; /* 0: not yet, -1: it cannot */
+    int k = atomic_load_explicit(&known, memory_order_relaxed);
+    if (k == 0) {
+        k = madvise(NULL, 0, MADV_COLLAPSE) == 0 ? 1 : -1;
+        atomic_store_explicit(&known, k, memory_order_relaxed);
+    }
+    return k > 0;
+}
+
+/* A large page is cleared in a fifth of this. Longer takes one that the system has to put together
+ * first, or a virtual machine to ask its host for: that happens page after page then, and small
+ * ones are at hand still. */
+#define SLOW 1e-3 /* seconds */
+/* Large pages are not asked for again before that many times as long as a slow one took. */
+#define PATIENCE 10
+
+/* Makes the pages of a mapping from `at`, where one begins, as far as `end`: large ones while those
+ * come quickly, or always, if it is now or never. Small ones are left for who writes to them. How far
+ * it came. Nobody may have looked at them before, which makes small ones, too. */
+static size_t make_pages(char *mapping, size_t at, size_t end)
+{
+    static _Atomic double small_until;
+    for (; at < end; at += PAGE) {
+        const double start = rt_now();
+        if (collapses() && start < atomic_load_explicit(&small_until, memory_order_relaxed))
+            continue;
+        madvise(mapping + at, PAGE, MADV_HUGEPAGE); /* without it they are small ones */
+        ((volatile char *)mapping)[at] = 0;
+        const double took = rt_now() - start;
+        if (took > SLOW)
+            atomic_store_explicit(&small_until, start + (1 + PATIENCE) * took,
+                                  memory_order_relaxed);
+    }
+    return at;
+}
+
 void *rt_zalloc_lasting(size_t len)
 {
     if (!MAPS || len < PAGE / 2 || len > SIZE_MAX / 2)
@@ -136,11 +188,43 @@ void *rt_zalloc_lasting(size_t len)
     if (before > 0)
         munmap(all, before);
     munmap(kept + mapping_len(len), behind);
-    madvise(kept, mapping_len(len), MADV_HUGEPAGE); /* without it they are small ones */
     char *block = kept + RT_ALIGN;
+    const size_t made = make_pages(kept, 0, PAGE);
+    ((struct mapping *)(void *)kept)->made = made;
     *((struct header *)(void *)block - 1) = (struct header){ len, NULL };
     count_in(len);
     return block;
+}
+
+static struct mapping *mapping_of(void *block)
+{
+    return (void *)((char *)block - RT_ALIGN);
+}
+
+void rt_make_pages(void *block, size_t used)
+{
+    if (!is_mapped(block))
+        return;
+    struct mapping *m = mapping_of(block);
+    m->made = make_pages((char *)m, m->made, RT_ALIGN + used);
+}
+
+bool rt_settle(void *block, size_t used)
+{
+    if (!is_mapped(block) || !collapses())
+        return false;
+    struct mapping *m = mapping_of(block);
+    /* A last page that is more than half empty is not worth the memory. */
+    const size_t end = (RT_ALIGN + used + PAGE / 2) / PAGE * PAGE;
+    if (atomic_load_explicit(&m->settled, memory_order_relaxed) >= end)
+        return false;
+    const size_t at = atomic_fetch_add_explicit(&m->settled, PAGE, memory_order_relaxed);
+    if (at >= end)
+        return false;
+    if (at == 0) /* where there is no large page to be had now, the system looks for one later */
+        madvise(m, mapping_len(((struct header *)block - 1)->len), MADV_HUGEPAGE);
+    madvise((char *)m + at, PAGE, MADV_COLLAPSE);
+    return true;
 }
 
 void *rt_alloc_array(size_t n, size_t size)
@@ -310,6 +394,7 @@ void *rt_arena_alloc(struct rt_arena *a, size_t len)
     }
     c->used = at + len;
     a->used += len;
+    rt_make_pages(c, sizeof *c + c->used);
     return (char *)(c + 1) + at; /* zero, since nothing is cut twice */
 }
 
@@ -332,6 +417,14 @@ char *rt_arena_strdup(struct rt_arena *a, const char *s, size_t len)
 bool rt_arena_over(const struct rt_arena *a)
 {
     return a->over;
+}
+
+bool rt_arena_settle(struct rt_arena *a)
+{
+    for (struct chunk *c = a->chunk; c != NULL; c = c->next)
+        if (rt_settle(c, sizeof *c + c->used))
+            return true;
+    return false;
 }
 
 size_t rt_arena_used(const struct rt_arena *a)

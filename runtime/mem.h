@@ -27,9 +27,16 @@
  * A length of 0 gives a valid pointer. Ended by rt_free(), which takes NULL. */
 void *rt_alloc(size_t len) __attribute__((malloc, warn_unused_result));
 void *rt_zalloc(size_t len) __attribute__((malloc, warn_unused_result));
-/* Cleared memory that is large and stays: whole pages from the system, of the large kind where it has
- * them, which are made when they are first written and go back to it when freed. */
+/* Cleared memory that is large and stays: whole pages from the system, which are made when they are
+ * first written and go back to it when freed. */
 void *rt_zalloc_lasting(size_t len) __attribute__((malloc, warn_unused_result));
+/* Has large pages made for such a block's first `used` bytes, which are quicker to read, as long as
+ * the system has them at hand: before they are written, by one thread at a time. */
+void rt_make_pages(void *block, size_t used);
+/* Moves the next 2 MiB of the first `used` bytes to a large page, if they lie in small ones; false:
+ * there is nothing left to do, or the system cannot. On any thread, while others use the block.
+ * Takes about half a millisecond, or as long as such a page takes to be had. */
+bool rt_settle(void *block, size_t used);
 /* n elements of size each; NULL also when the product overflows. */
 void *rt_alloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_result));
 void *rt_zalloc_array(size_t n, size_t size) __attribute__((malloc, warn_unused_result));
@@ -80,6 +87,8 @@ void *rt_arena_alloc(struct rt_arena *a, size_t len) __attribute__((warn_unused_
 void *rt_arena_array(struct rt_arena *a, size_t n, size_t size) __attribute__((warn_unused_result));
 char *rt_arena_strdup(struct rt_arena *a, const char *s, size_t len)
     __attribute__((warn_unused_result));
+/* As rt_settle(), for all that lies in the arena, from which nothing may be cut meanwhile. */
+bool rt_arena_settle(struct rt_arena *a);
 bool rt_arena_over(const struct rt_arena *a);
 size_t rt_arena_used(const struct rt_arena *a);
 

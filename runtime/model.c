@@ -1,6 +1,7 @@
 /* Loads a model: finds out how its batch axis behaves, and compiles accordingly. */
 #include "runtime/model.h"
 
+#include "runtime/clock.h"
 #include "runtime/import.h"
 #include "runtime/mapped.h"
 #include "runtime/ops/batchnorm.h"
@@ -297,6 +298,7 @@ enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_opti
     if (m->options.threads > m->max_threads)
         m->max_threads = m->options.threads;
     enum rt_status s = RT_OK;
+    const double start = rt_now();
     if (options != NULL && options->tuning != NULL && m->tuning == NULL)
         s = rt_fail(err, RT_E_NOMEM, "out of memory while loading the model");
     if (s == RT_OK && m->options.max_batch > MOST_BATCH)
@@ -316,6 +318,7 @@ enum rt_status rt_model_load(const void *bytes, size_t len, const struct rt_opti
         s = keep_source(m, bytes, len, err);
     m->options.folder = NULL; /* the caller's, as are those for progress */
     m->options.progress = NULL;
+    m->load_seconds = rt_now() - start;
     if (s == RT_OK)
         *out = m;
     else

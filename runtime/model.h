@@ -29,6 +29,7 @@ struct rt_model {
     void *bytes;          /* the file, kept only when programs are compiled later */
     struct rt_options options;
     int max_threads;
+    double load_seconds; /* what loading took */
     enum rt_mode mode;
     bool batch_free;      /* SHAPED: programs are compiled for any batch */
     struct rt_program *program; /* of the declared shapes, or of a guess at them; may be NULL */

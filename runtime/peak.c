@@ -1,10 +1,9 @@
 /* How fast this machine adds products, measured with the inner loop of convolutions on data that
  * stays in the first cache: what a layer's speed is to be held against. */
+#include "runtime/clock.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/parallel.h"
 #include "runtime/rt.h"
-
-#include <time.h>
 
 #define MAX_BLOCK 16
 #define MAX_TILE 14
@@ -16,13 +15,6 @@
 struct meter {
     atomic_llong flops_per_second; /* of all workers */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void measure(void *ctx, const struct rt_worker *w)
 {
@@ -53,12 +45,12 @@ static void measure(void *ctx, const struct rt_worker *w)
     long long calls = 0;
     double seconds;
     rt_worker_barrier(w); /* all cores at once, as they are in a run */
-    const double start = now();
+    const double start = rt_now();
     do {
         for (int i = 0; i < CALLS; i++)
             k->mac(&m);
         calls += CALLS;
-        seconds = now() - start;
+        seconds = rt_now() - start;
     } while (seconds < SECONDS);
     struct meter *meter = ctx;
     atomic_fetch_add(&meter->flops_per_second, (long long)((double)calls * flops / seconds));

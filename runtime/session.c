@@ -1,4 +1,5 @@
 /* Runs a model: one block of memory, the plan's calls bound to it, one team of threads. */
+#include "runtime/clock.h"
 #include "runtime/float_mode.h"
 #include "runtime/model.h"
 #include "runtime/ops/fault.h"
@@ -7,7 +8,6 @@
 #include "runtime/rehearsal.h"
 
 #include <string.h>
-#include <time.h>
 
 /* Bytes of a session's memory that are made with it. What is beyond takes little of a run that is
  * as long as one that uses so much. */
@@ -99,7 +99,9 @@ static enum rt_status bind(struct rt_session *s, struct rt_program *p, struct rt
         b.sample_tensors = b.n_tensors / (copy + 1);
     }
     bind_nodes(s, &b, cut, g->n_nodes, b.call + copies * cut);
-    rt_parallel_touch(s->threads, b.block, p->plan.bytes < TOUCHED ? p->plan.bytes : TOUCHED);
+    const size_t touched = p->plan.bytes < TOUCHED ? p->plan.bytes : TOUCHED;
+    rt_make_pages(b.block, touched);
+    rt_parallel_touch(s->threads, b.block, touched);
     unbind(&s->bound);
     s->bound = b;
     return RT_OK;
@@ -142,13 +144,6 @@ static struct rt_tensor view(const struct bound *b, int v, const struct part *pa
     return t;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* What the workers of a team share in a run. */
 struct run {
     struct rt_session *s;
@@ -176,7 +171,7 @@ static void run_nodes(const struct bound *b, int first, int end, int copy,
                       const struct rt_call *call, double *seconds, const struct rt_worker *w)
 {
     const struct rt_graph *g = b->program->g;
-    double start = seconds != NULL ? now() : 0;
+    double start = seconds != NULL ? rt_now() : 0;
     const uint64_t callers = rt_float_mode();
     uint64_t mode = callers;
     for (int i = first; i < end; i++, call++) {
@@ -189,7 +184,7 @@ static void run_nodes(const struct bound *b, int first, int end, int copy,
         g->node[i].op->run(call, w);
         rt_worker_barrier(w);
         if (seconds != NULL) {
-            const double done = now();
+            const double done = rt_now();
             seconds[i] += done - start;
             start = done;
         }
@@ -408,6 +403,14 @@ static enum rt_status prepare_loop(struct rt_session *s, struct rt_error *err)
     return RT_OK;
 }
 
+/* The first run should not be slower than later ones, nor loading take much longer for that. */
+static void settle_at_first(struct rt_session *s)
+{
+    const double end = rt_now() + s->model->load_seconds;
+    while (rt_now() < end && rt_session_settle(s))
+        ;
+}
+
 enum rt_status rt_session_create(struct rt_model *m, int threads, struct rt_session **out,
                                  struct rt_error *err)
 {
@@ -424,10 +427,12 @@ enum rt_status rt_session_create(struct rt_model *m, int threads, struct rt_sess
         status = bind(s, m->program, err);
     if (status == RT_OK && m->mode == RT_MODE_LOOPED)
         status = prepare_loop(s, err);
-    if (status == RT_OK)
+    if (status == RT_OK) {
+        settle_at_first(s);
         *out = s;
-    else
+    } else {
         rt_session_destroy(s);
+    }
     return status;
 }
 
@@ -450,6 +455,13 @@ void rt_session_destroy(struct rt_session *s)
 void rt_session_set_team(struct rt_session *s, int threads)
 {
     s->threads = threads < 1 ? 1 : threads < s->most_threads ? threads : s->most_threads;
+}
+
+bool rt_session_settle(struct rt_session *s)
+{
+    const struct bound *b = &s->bound;
+    return b->program != NULL &&
+           (rt_settle(b->block, b->program->plan.bytes) || rt_arena_settle(b->program->arena));
 }
 
 bool rt_session_is_random(const struct rt_session *s)

@@ -67,7 +67,17 @@ static void rt_close(void *session)
     rt_session_destroy(session);
 }
 
-const struct sv_batcher_ops sv_batcher_rt = { .open = rt_open, .run = rt_run, .close = rt_close };
+static void rt_settle_some(void *session)
+{
+    rt_session_settle(session);
+}
+
+const struct sv_batcher_ops sv_batcher_rt = {
+    .open = rt_open,
+    .run = rt_run,
+    .close = rt_close,
+    .settle = rt_settle_some,
+};
 
 struct sv_job *sv_job_create(struct sv_batcher *b)
 {
@@ -379,6 +389,8 @@ static void run_next(struct executor *ex)
     pthread_mutex_unlock(&b->lock);
     if (n > 0)
         run_pieces(ex, ex->piece, n);
+    if (n > 0 && ex->runner.ops->settle != NULL)
+        ex->runner.ops->settle(ex->runner.session);
     pass_on(ex, cores);
     pthread_mutex_lock(&b->lock);
     ex->busy = false;

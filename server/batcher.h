@@ -84,12 +84,15 @@ enum rt_status sv_job_promise(struct sv_job *job, struct rt_error *err);
 /* What runs a batch. Tests put their own here; others use sv_batcher_rt. */
 struct sv_batcher_ops {
     /* As rt_session_create, rt_session_run and rt_session_destroy. open is called by
-     * sv_batcher_create(), once for each executor; run and close by one thread at a time. A run has
+     * sv_batcher_create(), once for each executor; the others by one thread at a time. A run has
      * `team` threads, at most those that open was told. */
     enum rt_status (*open)(void *model, int team, void **session, struct rt_error *err);
     enum rt_status (*run)(void *session, int team, const struct rt_tensor *in,
                           struct rt_tensor *out, struct rt_error *err);
     void (*close)(void *session);
+    /* Called after a run, when its jobs are done: a little of what makes later runs quicker. NULL:
+     * there is no such thing. */
+    void (*settle)(void *session);
 };
 
 extern const struct sv_batcher_ops sv_batcher_rt; /* its model is a struct rt_model * */

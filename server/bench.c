@@ -166,6 +166,20 @@ static size_t resident(void)
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* The most that has been; 0: the system does not say. */
+static size_t resident_peak(void)
+{
+    char line[128];
+    unsigned long kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    if (f == NULL)
+        return 0;
+    while (fgets(line, sizeof line, f) != NULL && sscanf(line, "VmHWM: %lu", &kib) != 1)
+        ;
+    fclose(f);
+    return (size_t)kib * 1024;
+}
+
 static enum rt_status load(const struct sv_bench_options *o, enum rt_batchnorm_mode mode,
                            struct sv_bench_case *cases, int n, struct rt_error *err)
 {
@@ -301,6 +315,9 @@ enum rt_status sv_bench_run(const struct sv_bench_options *o, struct sv_bench_ca
             s = make_inputs(o, &cases[i], err);
         if (s == RT_OK)
             s = run_once(&cases[i], &cases[i].first_run, err);
+        cases[i].resident_peak = resident_peak();
+        while (s == RT_OK && rt_session_settle(cases[i].session))
+            ;
         cases[i].resident_run = resident();
     }
     struct sv_progress progress;

@@ -31,8 +31,10 @@ struct sv_bench_case {
     int n_runs;
     double min, median, p99;
     /* Memory of the process that is resident: before anything is loaded, once the model is and has
-     * its session, and after its first run. Of what several cases loaded, the later ones have all. */
-    size_t resident_before, resident_loaded, resident_run;
+     * its session, and when it has run and settled. Of what several cases loaded, the later ones
+     * have all. And the most there was, the file's own pages included, until its first run had
+     * ended. */
+    size_t resident_before, resident_loaded, resident_run, resident_peak;
     double *layer_seconds;  /* mean of each layer, rt_model_n_layers() of them, with profile */
     struct rt_model *model; /* one reference */
     /* The measurement's own. */

@@ -287,6 +287,7 @@ static void print_json(const char *path, const struct settings *set,
         sv_json_int(&j, "resident_bytes_before", (int64_t)c->resident_before);
         sv_json_int(&j, "resident_bytes_loaded", (int64_t)c->resident_loaded);
         sv_json_int(&j, "resident_bytes_run", (int64_t)c->resident_run);
+        sv_json_int(&j, "resident_bytes_peak", (int64_t)c->resident_peak);
         sv_json_int(&j, "runs", c->n_runs);
         sv_json_double(&j, "min_seconds", c->min);
         sv_json_double(&j, "median_seconds", c->median);

@@ -21,6 +21,7 @@ static struct {
     bool closed;
     int inside, most_inside; /* runs going on now, and at once so far */
     int runs;
+    int settled;       /* how often settle was called */
     int largest;       /* samples of the largest run */
     int team[64];      /* of each run */
     int open_failures; /* how many of the next opens fail */
@@ -78,7 +79,15 @@ static enum rt_status fake_run(void *session, int team, const struct rt_tensor *
     return RT_OK;
 }
 
-static const struct sv_batcher_ops fake = { fake_open, fake_run, fake_close };
+static void fake_settle(void *session)
+{
+    assert_non_null(session);
+    pthread_mutex_lock(&model.lock);
+    model.settled++;
+    pthread_mutex_unlock(&model.lock);
+}
+
+static const struct sv_batcher_ops fake = { fake_open, fake_run, fake_close, fake_settle };
 
 static void set_gate(bool closed)
 {
@@ -110,7 +119,7 @@ static enum rt_status setup_light(struct setup *t, int max_batch, int max_queue,
     static const struct rt_io io = { "x", RT_FLOAT, { 2, { -1, 3 } } };
     static const struct rt_io *const in[] = { &io };
     memset(t, 0, sizeof *t);
-    model.runs = model.largest = model.most_inside = 0;
+    model.runs = model.largest = model.most_inside = model.settled = 0;
     enum rt_status s = sv_stats_init(&t->stats, max_batch > 0 ? max_batch : 1, err);
     if (s == RT_OK)
         s = sv_cores_create(executors, &t->cores, err);
@@ -235,6 +244,7 @@ static void one_job(void **state)
     assert_true(sv_read(&t.stats.success.ns) >= sv_read(&t.stats.compute_infer.ns));
     assert_true(sv_read(&t.stats.last_inference_ms) > 0);
     teardown(&t);
+    assert_int_equal(model.settled, 1); /* when the job was done, perhaps only now */
 }
 
 static void *submit_light(void *arg)

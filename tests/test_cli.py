@@ -558,6 +558,7 @@ def test_bench(conv):
         assert r["load_seconds"] > 0 and r["first_run_seconds"] > 0
         assert 0 < r["peak_gflops"] < 1e5
         assert 0 < r["resident_bytes_before"] <= r["resident_bytes_loaded"] <= r["resident_bytes_run"]
+        assert r["resident_bytes_before"] < r["resident_bytes_peak"]
     text = convd(*args).stdout
     assert "separate batch norms cost" in text and "IMAGES/s" in text and "OF PEAK" in text
 
