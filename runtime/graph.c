@@ -61,6 +61,23 @@ void *rt_graph_alloc_bulk(struct rt_graph *g, size_t n, size_t size)
     return rt_arena_array(g->bulk, n, size);
 }
 
+bool rt_graph_fetch(struct rt_graph *g, int v)
+{
+    struct rt_value *value = &g->value[v];
+    size_t bytes = 0;
+    if (!value->constant || value->unscaled == NULL || value->data != NULL)
+        return true;
+    assert(value->gain == NULL && value->in_gain == NULL && !value->turned);
+    rt_shape_bytes(&value->shape, value->dtype, &bytes); /* as the file has them */
+    void *data = rt_graph_alloc_bulk(g, bytes, 1);
+    if (data == NULL)
+        return false;
+    memcpy(data, value->unscaled, bytes);
+    value->data = data;
+    value->unscaled = NULL;
+    return true;
+}
+
 enum rt_status rt_graph_nomem(const struct rt_graph *g, struct rt_error *err)
 {
     if (rt_arena_over(g->arena) || rt_arena_over(g->bulk))

@@ -55,9 +55,10 @@ struct rt_value {
     const void *data; /* a constant's elements, else NULL. Lives in bulk memory or in the file's
                          bytes and never changes: other readers may share it */
     bool constant;    /* data counts; NULL data with constant set is an empty tensor */
-    /* Weights that only Convs and Gemms read, which are made what they should be when they are
-     * packed, so that no copy of the file's is: as ops/conv.h has it. Those are floats at any
-     * address. Data is NULL then, else unscaled is. A Gemm's are the file's as they are. */
+    /* Weights that only Convs, Gemms and MatMuls read, which are made what they should be when they
+     * are packed, so that no copy of the file's is: as ops/conv.h has it. Those are floats at any
+     * address. Data is NULL then, else unscaled is. A Gemm's or MatMul's are the file's as they
+     * are; so are a Transpose's, which it needs fetched unless it goes. */
     const void *unscaled;
     const float *gain, *in_gain;
     bool turned;
@@ -171,6 +172,8 @@ struct rt_graph *rt_graph_clone(const struct rt_graph *src, size_t limit);
 /* Memory of the graph's arena, cleared; what rt_fail says when there is none is said by
  * rt_graph_nomem(). The second is for the elements of constants. */
 void *rt_graph_alloc(struct rt_graph *g, size_t n, size_t size);
+/* Copies constant v, if it was left in the file, to where every node can read it; false: no memory. */
+bool rt_graph_fetch(struct rt_graph *g, int v);
 void *rt_graph_alloc_bulk(struct rt_graph *g, size_t n, size_t size);
 enum rt_status rt_graph_nomem(const struct rt_graph *g, struct rt_error *err);
 

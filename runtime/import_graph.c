@@ -107,11 +107,13 @@ static enum rt_status add_initializer(struct rt_importer *im, struct rt_scope *s
     return rt_add_constant(im, sc, name, t);
 }
 
-/* Whether its second input is weights that are packed. */
-static bool packs_weights(const struct rt_importer *im, const Onnx__NodeProto *node)
+/* Whether input k is weights that are packed, or most likely turned for one that packs them. */
+static bool packs_weights(const struct rt_importer *im, const Onnx__NodeProto *node, size_t k)
 {
     const char *domain = rt_text(node->domain), *type = rt_text(node->op_type);
-    return (strcmp(type, "Conv") == 0 || strcmp(type, "Gemm") == 0) &&
+    const bool packs = strcmp(type, "Conv") == 0 || strcmp(type, "Gemm") == 0 ||
+                       strcmp(type, "MatMul") == 0;
+    return ((k == 1 && packs) || (k == 0 && strcmp(type, "Transpose") == 0)) &&
            (domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0) &&
            rt_called_function(im, node) == NULL;
 }
@@ -128,7 +130,7 @@ static enum rt_status find_weights(const struct rt_importer *im, const Onnx__Gra
     for (size_t i = 0; i < graph->n_node; i++)
         for (size_t k = 0; k < graph->node[i]->n_input; k++) {
             const char *name = rt_text(graph->node[i]->input[k]);
-            const bool only = k == 1 && packs_weights(im, graph->node[i]);
+            const bool only = packs_weights(im, graph->node[i], k);
             if (!rt_names_put(found, name, only ? rt_names_get(found, name, 1) : 0))
                 return rt_work_nomem(im);
         }

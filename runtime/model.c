@@ -5,7 +5,6 @@
 #include "runtime/import.h"
 #include "runtime/mapped.h"
 #include "runtime/ops/batchnorm.h"
-#include "runtime/ops/conv.h"
 #include "runtime/survey.h"
 
 #include <stdio.h>
@@ -257,13 +256,9 @@ static enum rt_status keep_source(struct rt_model *m, const void *bytes, size_t 
             m->src->value[v].data = m->src->value[v].unscaled = NULL;
         return RT_OK;
     }
-    if (m->mode == RT_MODE_INTERPRETED) /* each run would make them anew */
-        for (int i = 0; i < m->src->n_nodes; i++)
-            if (m->src->node[i].op == &rt_op_Conv || m->src->node[i].op == &rt_op_Gemm) {
-                enum rt_status s = rt_conv_settle_weights(m->src, &m->src->node[i], err);
-                if (s != RT_OK)
-                    return s;
-            }
+    for (int v = 0; v < m->src->n_values && m->mode == RT_MODE_INTERPRETED; v++)
+        if (!rt_graph_fetch(m->src, v)) /* each run would do it anew */
+            return rt_graph_nomem(m->src, err);
     const size_t past = (uintptr_t)bytes % RT_ALIGN; /* what was aligned stays so */
     m->bytes = rt_alloc(past + len);
     if (m->bytes == NULL)

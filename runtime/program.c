@@ -166,6 +166,8 @@ static enum rt_status keep_constants(struct rt_program *p, struct rt_error *err)
             value->data = NULL;
             continue;
         }
+        if (!rt_graph_fetch(g, v))
+            return rt_graph_nomem(g, err);
         void *copy = rt_arena_alloc(p->arena, bytes);
         if (copy == NULL)
             return rt_arena_over(p->arena)

@@ -406,7 +406,7 @@ static enum rt_status prepare_loop(struct rt_session *s, struct rt_error *err)
 /* The first run should not be slower than later ones, nor loading take much longer for that. */
 static void settle_at_first(struct rt_session *s)
 {
-    const double end = rt_now() + s->model->load_seconds;
+    const double end = rt_now() + s->model->load_seconds / 2;
     while (rt_now() < end && rt_session_settle(s))
         ;
 }

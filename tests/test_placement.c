@@ -1,5 +1,5 @@
 /* Weights wherever they lie in a file: at addresses that no float may have, too, convolutions and
- * linear layers alone read them in place, and answers are the same bit for bit. */
+ * matrix products alone read them in place, and answers are the same bit for bit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -131,6 +131,52 @@ static struct bytes linear_layers(int64_t side)
     return model(g);
 }
 
+/* Products on any axis: two that become convolutions with the transposes around them, one of them of
+ * weights that are turned, of planes, with a stack of matrices, with a vector, of a constant, and with
+ * what somebody else reads, too. Something that is turned is added, not multiplied. */
+static struct bytes products(int64_t side)
+{
+    static const int64_t last[] = { 0, 2, 3, 1 }, first[] = { 0, 3, 1, 2 };
+    const int64_t plane[] = { 0, CHANNELS, SIDE, 1 };
+    struct bytes g = { 0 };
+    for (int i = 0; i < 2; i++)
+        add_constant(&g, (const char *[]){ "w_last", "w_turned" }[i], 2,
+                     (const int64_t[]){ CHANNELS, CHANNELS });
+    add_constant(&g, "b_last", 1, (const int64_t[]){ CHANNELS });
+    for (int i = 0; i < 4; i++)
+        add_constant(&g, (const char *[]){ "w_plane", "w_fixed", "w_sum", "added" }[i], 2,
+                     (const int64_t[]){ SIDE, SIDE });
+    add_constant(&g, "w_stack", 3, (const int64_t[]){ CHANNELS, SIDE, SIDE });
+    add_constant(&g, "w_vector", 1, (const int64_t[]){ SIDE });
+    add_constant(&g, "k", 4, (const int64_t[]){ 1, CHANNELS, SIDE, SIDE });
+    struct bytes shape = tensor("shape", INT64, 1, (const int64_t[]){ 4 });
+    put_data(&shape, 9, plane, sizeof plane);
+    put_message(&g, 5, shape);
+    put_message(&g, 1,
+                with_attr(node("Transpose", "last", "x", "last"), attr_ints("perm", last, 4)));
+    put_message(&g, 1, node("MatMul", "wide", "last,w_last", "wide"));
+    put_message(&g, 1, node("Add", "bias", "wide,b_last", "bias"));
+    put_message(&g, 1, node("Transpose", "w_again", "w_turned", "w_again"));
+    put_message(&g, 1, node("MatMul", "again", "bias,w_again", "again"));
+    put_message(&g, 1,
+                with_attr(node("Transpose", "first", "again", "first"), attr_ints("perm", first, 4)));
+    put_message(&g, 1, node("MatMul", "plane", "first,w_plane", "plane"));
+    put_message(&g, 1, node("MatMul", "stack", "plane,w_stack", "stack"));
+    put_message(&g, 1, node("MatMul", "vector", "stack,w_vector", "vector"));
+    put_message(&g, 1, node("Reshape", "column", "vector,shape", "column"));
+    put_message(&g, 1, node("MatMul", "fixed", "k,w_fixed", "fixed"));
+    put_message(&g, 1, node("Add", "both", "stack,fixed", "both"));
+    put_message(&g, 1, node("Transpose", "upright", "added", "upright"));
+    put_message(&g, 1, node("Add", "more", "both,upright", "more"));
+    put_message(&g, 1, node("Add", "all", "more,column", "all"));
+    put_message(&g, 1, node("MatMul", "sum", "all,w_sum", "sum"));
+    put_message(&g, 1, node("ReduceMean", "mean_w", "w_sum", "mean_w"));
+    put_message(&g, 1, node("Add", "out", "sum,mean_w", "y"));
+    put_message(&g, 11, value("x", FLOAT, 4, (const int64_t[]){ -1, CHANNELS, side, side }));
+    put_message(&g, 12, value("y", FLOAT, 4, (const int64_t[]){ -1, CHANNELS, side, side }));
+    return model(g);
+}
+
 /* Loads the file from an address that is at past a multiple of 64, which is all it needs to be
  * there for, and runs it. */
 static void answer(const struct bytes *file, size_t at, const struct rt_options *o, float *y)
@@ -179,6 +225,7 @@ static void check_answers(int64_t side, const struct rt_options *o)
 {
     check_file(every_kind(side), o);
     check_file(linear_layers(side), o);
+    check_file(products(side), o);
 }
 
 static void answers_are_the_same(void **state)
@@ -247,6 +294,19 @@ static void no_copy_is_made(void **state)
     put_message(&g, 11, value("x", FLOAT, 2, (const int64_t[]){ -1, 512 }));
     put_message(&g, 12, value("y", FLOAT, 2, (const int64_t[]){ -1, 512 * 9 }));
     check_peak(model(g), (size_t)512 * 512 * 9 * sizeof(float));
+    for (int turned = 0; turned < 2; turned++) {
+        g = (struct bytes){ 0 };
+        if (turned) {
+            add_constant(&g, "v", 2, (const int64_t[]){ 512 * 9, 512 });
+            put_message(&g, 1, node("Transpose", "w", "v", "w"));
+        } else {
+            add_constant(&g, "w", 2, (const int64_t[]){ 512, 512 * 9 });
+        }
+        put_message(&g, 1, node("MatMul", "y", "x,w", "y"));
+        put_message(&g, 11, value("x", FLOAT, 3, (const int64_t[]){ -1, SIDE, 512 }));
+        put_message(&g, 12, value("y", FLOAT, 3, (const int64_t[]){ -1, SIDE, 512 * 9 }));
+        check_peak(model(g), (size_t)512 * 512 * 9 * sizeof(float));
+    }
 }
 
 int main(void)

@@ -219,6 +219,16 @@ static enum rt_status make_outputs(struct rt_graph *g, const struct rt_node *n,
     return RT_OK;
 }
 
+/* Weights that were left in the file, unless n packs them. False: no memory. */
+static bool fetch_inputs(struct rt_graph *g, const struct rt_node *n)
+{
+    const bool packs = n->op == &rt_op_Conv || n->op == &rt_op_Gemm || n->op == &rt_op_MatMul;
+    for (int k = 0; k < n->n_in && !packs; k++)
+        if (n->in[k] >= 0 && !rt_graph_fetch(g, n->in[k]))
+            return false;
+    return true;
+}
+
 enum rt_status rt_eval(struct rt_graph *g, int i, int threads, struct rt_error *err)
 {
     struct rt_node *n = &g->node[i];
@@ -229,6 +239,10 @@ enum rt_status rt_eval(struct rt_graph *g, int i, int threads, struct rt_error *
     if (t == NULL)
         return rt_graph_nomem(g, err);
     struct rt_tensor *in = t, *out = t + n->n_in;
+    if (!fetch_inputs(g, n)) {
+        rt_free(t);
+        return rt_graph_nomem(g, err);
+    }
     for (int k = 0; k < n->n_in; k++)
         in[k] = rt_graph_tensor(g, n->in[k]);
     s = make_outputs(g, n, out, err);

@@ -6,6 +6,7 @@
  *
  * A stretch is moved whole or not at all. */
 #include "runtime/ops/conv.h"
+#include "runtime/ops/gemm.h"
 #include "runtime/passes/match.h"
 #include "runtime/passes/pass.h"
 
@@ -143,7 +144,7 @@ static int move_weights(struct rt_graph *g, const struct rt_node *n)
     const struct rt_shape shape = {
         4, { v->shape.dim[as_conv ? 0 : 1], v->shape.dim[as_conv ? 1 : 0], 1, 1 }
     };
-    const struct rt_conv_weights w = { .w = v->data, .turned = !as_conv };
+    const struct rt_conv_weights w = { .w = rt_gemm_elements(v), .turned = !as_conv };
     return rt_conv_put_off(g, &shape, &w);
 }
 
