@@ -129,16 +129,6 @@ def flip(soak, connection, rng):
     soak.count("flip")
 
 
-def sizes(soak, connection, rng):
-    """Of a model that leaves them open: hardly ever the same twice."""
-    x = np.full((1, 1, rng.randrange(1, 65), rng.randrange(1, 65)), rng.randrange(9), np.float32)
-    body, headers = serving.binary_request({"x": x}, parameters={"binary_data_output": True})
-    status, content, told = ask(connection, "POST", "/v2/models/open/infer", body, headers)
-    if status != 200 or content[int(told[serving.JSON_LENGTH]):] != x.tobytes():
-        return soak.fail("sizes", f"{x.shape}: {status} {content[:200]}")
-    soak.count("sizes")
-
-
 BAD = [("POST", "/v2/models/fashion/infer", b"{", {}, 400),
        ("POST", "/v2/models/fashion/infer", b'{"inputs":[]}', {}, 400),
        ("POST", "/v2/models/nothing/infer", b"{}", {}, 404),
@@ -261,7 +251,7 @@ def slope(samples):
 
 def run(server, folder, seconds):
     soak = Soak(server, folder)
-    mix = [picture, picture, binary, binary, binary, as_json, flip, sizes, bad]
+    mix = [picture, picture, binary, binary, binary, as_json, flip, bad]
     threads = [threading.Thread(target=client, args=(soak, i, mix)) for i in range(4)]
     threads.append(threading.Thread(target=client, args=(soak, 99, [disconnect, pipelined])))
     threads.append(threading.Thread(target=replace, args=(soak,)))
@@ -286,11 +276,9 @@ def main():
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        for model in "flip", "broken", "open":
+        for model in "flip", "broken":
             (folder / model).mkdir()
         (folder / "flip" / "model.onnx").write_bytes(factor(2))
-        (folder / "open" / "model.onnx").write_bytes(
-            serving.one_node("Relu", ox.FLOAT, ["N", 1, "H", "W"]))
         (folder / "broken" / "model.onnx").write_bytes(b"\x08\x08this is no model")
         server = serving.Server(serving.ROOT / "models" / "fashion", folder, "--model-control",
                                 "--max-queue", "1000",
