@@ -201,8 +201,8 @@ layers: ## who includes whom, against the table of the design
 # Nor does it know that level.h takes vectors apart.
 lint: setup-lint layers ## clang-tidy, cppcheck
 	@$(MAKE) --no-print-directory $(PROTO).h
-	clang-tidy --quiet $(RUNTIME) $(SERVER) $(wildcard tests/load/*.c) -- -std=c11 -D_GNU_SOURCE -I. -I$(B) -fopenmp \
-	    -DCONVD_VERSION='""'
+	printf '%s\n' $(RUNTIME) $(SERVER) $(wildcard tests/load/*.c) | xargs -P$$(nproc) -I@ clang-tidy --quiet @ -- \
+	    -std=c11 -D_GNU_SOURCE -I. -I$(B) -fopenmp -DCONVD_VERSION='""'
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
 	    --suppress=uninitvar:runtime/kernels/level.h --suppress=objectIndex:runtime/kernels/level.h \
 	    --error-exitcode=1 -I. -I$(B) -D__x86_64__ -DPROTOBUF_C_VERSION_NUMBER=1004001 runtime server tests/load

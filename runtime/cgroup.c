@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Reads up to two numbers of a one-line file; "max" reads as -1. The count that was there. */
@@ -18,11 +19,12 @@ static int read_numbers(const char *folder, const char *file, double out[2])
     char word[2][32] = { "", "" };
     int n = fscanf(f, "%31s %31s", word[0], word[1]);
     fclose(f);
-    for (int i = 0; i < n; i++)
-        if (strcmp(word[i], "max") == 0)
-            out[i] = -1;
-        else if (sscanf(word[i], "%lf", &out[i]) != 1)
+    for (int i = 0; i < n; i++) {
+        char *end = word[i];
+        out[i] = strcmp(word[i], "max") == 0 ? -1 : strtod(word[i], &end);
+        if (out[i] != -1 && end == word[i])
             return i;
+    }
     return n < 0 ? 0 : n;
 }
 

@@ -194,7 +194,7 @@ static enum rt_status apply(struct open *open, int n, const char *text, struct r
                             struct rt_error *err)
 {
     int number = 0;
-    bool use;
+    bool use = false;
     enum rt_status s = read_head(&text, &number, out, &use, err);
     const char *line;
     size_t len;

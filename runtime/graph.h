@@ -176,6 +176,9 @@ void *rt_graph_alloc(struct rt_graph *g, size_t n, size_t size);
 bool rt_graph_fetch(struct rt_graph *g, int v);
 void *rt_graph_alloc_bulk(struct rt_graph *g, size_t n, size_t size);
 enum rt_status rt_graph_nomem(const struct rt_graph *g, struct rt_error *err);
+#ifdef __clang_analyzer__ /* as in status.h */
+#define rt_graph_nomem(g, err) (rt_graph_nomem(g, err), RT_E_NOMEM)
+#endif
 
 /* Adds a value; its index, or -1 when there is no memory. name may be NULL. */
 int rt_graph_add_value(struct rt_graph *g, const char *name);

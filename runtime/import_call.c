@@ -88,7 +88,8 @@ static enum rt_status bind(struct rt_importer *im, const Onnx__FunctionProto *f,
                                      &defaults, &n_defaults);
     if (s != RT_OK)
         return s;
-    struct rt_attr *all = rt_arena_array(im->work, (size_t)(n_given + n_defaults), sizeof *all);
+    struct rt_attr *all =
+        rt_arena_array(im->work, (size_t)n_given + (size_t)n_defaults, sizeof *all);
     if (all == NULL)
         return rt_work_nomem(im);
     int n = 0;

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef rt_work_nomem
+
 /* --- values -------------------------------------------------------------------------------- */
 
 enum rt_status rt_work_nomem(const struct rt_importer *im)

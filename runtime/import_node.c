@@ -198,7 +198,7 @@ static const char *full_name(const struct rt_scope *sc, const Onnx__NodeProto *n
     if (full == NULL)
         return NULL;
     memcpy(full, sc->prefix, front);
-    memcpy(full + front, name, len);
+    memcpy(full + front, name, len + 1);
     return full;
 }
 

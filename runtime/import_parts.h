@@ -47,6 +47,9 @@ struct rt_importer {
 
 /* Says that im->work is full or could not grow. */
 enum rt_status rt_work_nomem(const struct rt_importer *im);
+#ifdef __clang_analyzer__ /* as in status.h */
+#define rt_work_nomem(im) (rt_work_nomem(im), RT_E_NOMEM)
+#endif
 
 /* For "node 'x' (Op)" and its like in front of errors; longer ones are cut. */
 #define RT_WHAT 200

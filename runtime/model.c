@@ -201,9 +201,8 @@ static struct rt_io describe(const struct rt_model *m, int value, bool is_output
         io.dtype = made->dtype;
         io.shape = made->shape;
         for (int k = 0; k < io.shape.rank; k++)
-            if (rt_is_batched(io.shape.dim[k]))
-                io.shape.dim[k] = -1;
-            else if (!trusted && (filed.rank != made->shape.rank || filed.dim[k] < 0))
+            if (rt_is_batched(io.shape.dim[k]) ||
+                (!trusted && (filed.rank != made->shape.rank || filed.dim[k] < 0)))
                 io.shape.dim[k] = -1;
     }
     if (is_batched(m) && io.shape.rank > 0)

@@ -131,8 +131,8 @@ int rt_parallel_groups(int workers, int64_t n, int most)
     double least = 0;
     for (int groups = 1; groups <= workers && groups <= most && groups <= n; groups++) {
         const int size = workers / groups;
-        const double rounds = (double)((n + groups - 1) / groups);
-        const double cost = rounds / size * (1 + COST_OF_SHARING * (size - 1));
+        const int64_t rounds = (n + groups - 1) / groups;
+        const double cost = (double)rounds / size * (1 + COST_OF_SHARING * (size - 1));
         if (groups == 1 || cost < least) {
             least = cost;
             best = groups;

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef rt_fail
+#undef rt_fail_nomem
+
 enum rt_status rt_fail(struct rt_error *err, enum rt_status status, const char *fmt, ...)
 {
     if (err != NULL) {

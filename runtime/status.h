@@ -30,6 +30,12 @@ enum rt_status rt_fail(struct rt_error *err, enum rt_status status, const char *
 /* As rt_fail(), for an allocation of bytes that could not be had. */
 enum rt_status rt_fail_nomem(struct rt_error *err, unsigned long long bytes);
 
+/* Who analyses a file sees into no other one, and is told what these return. */
+#ifdef __clang_analyzer__
+#define rt_fail(err, status, ...) (rt_fail(err, status, __VA_ARGS__), (status))
+#define rt_fail_nomem(err, bytes) (rt_fail_nomem(err, bytes), RT_E_NOMEM)
+#endif
+
 /* Puts "context: " in front of the sentence that *err holds. */
 void rt_error_prefix(struct rt_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

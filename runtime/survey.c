@@ -23,9 +23,9 @@ static void note(struct findings *f, const char *sentence)
     f->n++;
     if (used + sizeof separator + len > sizeof f->text)
         return;
-    if (used > 0)
-        strcat(f->text, separator);
-    strcat(f->text, sentence);
+    const size_t between = used > 0 ? sizeof separator - 1 : 0;
+    memcpy(f->text + used, separator, between);
+    memcpy(f->text + used + between, sentence, len + 1);
     f->n_listed++;
 }
 

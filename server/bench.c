@@ -160,7 +160,7 @@ static size_t resident(void)
     FILE *f = fopen("/proc/self/statm", "re");
     if (f == NULL)
         return 0;
-    if (fscanf(f, "%*u %lu", &pages) != 1)
+    if (fscanf(f, "%*u %lu", &pages) != 1) /* NOLINT(cert-err34-c): the kernel's own numbers */
         pages = 0;
     fclose(f);
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
@@ -254,6 +254,7 @@ static enum rt_status take_turn(struct sv_bench_case *c, double seconds, struct 
     /* The case before has left the caches, and the thread team, as it liked them. */
     enum rt_status s = run_once(c, NULL, err);
     const double slice = seconds < SLICE ? seconds : SLICE;
+    /* NOLINTNEXTLINE(cert-flp30-c): time is what is counted */
     for (double spent = 0, time; s == RT_OK && spent <= slice; spent += time) {
         s = run_once(c, &time, err);
         if (s == RT_OK)

@@ -134,7 +134,7 @@ static enum rt_status make_cases(const struct settings *set, struct sv_bench_cas
     if (s != RT_OK)
         return s;
     struct sv_bench_case *c =
-        rt_zalloc_array((size_t)(n_batch * n_threads * n_modes), sizeof **out);
+        rt_zalloc_array((size_t)n_batch * (size_t)n_threads * (size_t)n_modes, sizeof **out);
     if (c == NULL)
         return rt_fail_nomem(err, sizeof **out);
     *out = c;

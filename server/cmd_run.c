@@ -110,7 +110,7 @@ static enum rt_status write_outputs(const struct rt_model *m, const struct rt_te
         void *bytes = NULL;
         size_t len = 0;
         file_name(m, i, name, sizeof name - sizeof ".npy");
-        strcat(name, ".npy");
+        memcpy(name + strlen(name), ".npy", sizeof ".npy");
         char *path = sv_path_join(folder, name);
         if (path == NULL)
             return rt_fail_nomem(err, sizeof name);

@@ -196,6 +196,7 @@ char *sv_path_join(const char *folder, const char *name)
     char *path = rt_alloc(left + (slash ? 1 : 0) + right);
     if (path == NULL)
         return NULL;
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the name's end is its own */
     memcpy(path, folder, left);
     if (slash)
         path[left++] = '/';

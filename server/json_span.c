@@ -70,6 +70,7 @@ enum rt_status sv_span_document(const char *text, size_t len, struct sv_span *ou
                                SV_JSON_DEPTH_MAX);
             open[depth++] = *p++;
         } else {
+            /* NOLINTNEXTLINE(clang-analyzer-core.*): below depth it was written */
             if (open[--depth] != (*p == ']' ? '[' : '{'))
                 return rt_fail(err, RT_E_INVALID,
                                "the body is not valid JSON: '%c' at byte %zu closes '%c'", *p,

@@ -185,7 +185,7 @@ static enum rt_status parse_dictionary(struct cursor *c, struct header *h, struc
 static void from_fortran(const struct rt_shape *shape, size_t size, const char *src, char *dst,
                          int64_t n)
 {
-    int64_t index[RT_MAX_RANK] = { 0 }, stride[RT_MAX_RANK], from = 0;
+    int64_t index[RT_MAX_RANK] = { 0 }, stride[RT_MAX_RANK] = { 0 }, from = 0;
     for (int d = 0; d < shape->rank; d++)
         stride[d] = rt_shape_range(shape, 0, d);
     for (int64_t i = 0; i < n; i++, dst += size) {

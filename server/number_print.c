@@ -150,6 +150,7 @@ static size_t print_special(char *buf, bool nan, bool negative)
 {
     const char *text = nan ? "NaN" : negative ? "-Infinity" : "Infinity";
     size_t n = strlen(text);
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): others follow it */
     memcpy(buf, text, n);
     return n;
 }
@@ -188,7 +189,7 @@ size_t sv_print_double(char *buf, double v)
             break;
     }
     char *e = strchr(text, 'e');
-    int exponent = atoi(e + 1);
+    int exponent = (int)strtol(e + 1, NULL, 10);
     size_t n = 1;
     for (const char *p = text + 2; p < e; p++) /* text[1] is the point, if there is one */
         text[n++] = *p;

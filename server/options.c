@@ -1,6 +1,7 @@
 /* Parses command lines by table, and prints the table as help. */
 #include "server/options.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -76,8 +77,8 @@ static bool time_unit(const char *unit, double *factor)
 static enum rt_status set_number(const struct sv_option *o, void *settings, const char *origin,
                                  const char *text, struct rt_error *err)
 {
-    double v, factor = 1;
-    const char *unit;
+    double v = 0, factor = 1;
+    const char *unit = "";
     bool ok = parse_number(text, &v, &unit);
     if (ok && o->type == SV_OPTION_SIZE)
         ok = size_unit(unit, &factor);
@@ -438,6 +439,7 @@ void sv_option_default(const struct sv_option *o, const struct sv_command *c,
     }
     case SV_OPTION_CHOICE: {
         const char *word = o->choices;
+        assert(word != NULL);
         for (int i = *(const int *)at; i > 0; i--)
             word += strcspn(word, "|") + 1;
         snprintf(buf, len, "%.*s", (int)strcspn(word, "|"), word);

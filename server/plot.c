@@ -17,6 +17,7 @@
 #define HISTOGRAM_TALL 40
 
 static const char *const colour_name[] = { "#1f5fbf", "#c76a15", "#1c7a3d" };
+#define N_COLOURS ((int)(sizeof colour_name / sizeof colour_name[0]))
 
 const char *sv_plot_colour_name(enum sv_plot_colour colour)
 {
@@ -66,7 +67,7 @@ void sv_plot_legend(struct sv_plot *p, const char *const *name, int n)
         const double x = MARGIN + LABEL + i * (HISTOGRAM + 20.0);
         sv_text_printf(&p->body,
                        "<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n", x,
-                       p->y - 9, colour_name[i]);
+                       p->y - 9, colour_name[i % N_COLOURS]);
         sv_plot_text(p, x + 15, p->y, "fill=\"#566072\"", name[i]);
     }
     p->y += 8;
@@ -112,7 +113,7 @@ void sv_plot_histograms(struct sv_plot *p, const char *label, const struct rt_hi
 {
     label_at(p, p->y + HISTOGRAM_TALL, label);
     for (int i = 0; i < n; i++)
-        histogram_at(p, MARGIN + LABEL + i * (HISTOGRAM + 20.0), h[i], colour_name[i]);
+        histogram_at(p, MARGIN + LABEL + i * (HISTOGRAM + 20.0), h[i], colour_name[i % N_COLOURS]);
     p->y += HISTOGRAM_TALL + 20;
 }
 

@@ -119,6 +119,7 @@ void sv_scan_choose(struct sv_scan *scan, const char *name)
         for (int k = 0; k < scan->n; k++)
             above += strcmp(scan->item[k].name, name) == 0 &&
                      scan->item[k].src->version > c->src->version;
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): c itself may be it, so there is one */
         switch (highest->config.version_policy) {
         case SV_VERSIONS_ALL:
             c->chosen = true;

@@ -204,7 +204,7 @@ enum rt_status rt_conv_fit(struct rt_conv *c, const struct rt_node *n, const str
         c->in[a] = c->out[a] = c->kernel[a] = c->stride[a] = c->dilation[a] = 1;
         c->pad[a] = c->pad_end[a] = 0;
     }
-    int64_t kernel[3], pads[6] = { 0 };
+    int64_t kernel[3] = { 0 }, pads[6] = { 0 };
     s = axis_ints(n, "kernel_shape", axes, 1, 1, kernel, err);
     if (s == RT_OK)
         s = axis_ints(n, "strides", axes, 1, 1, c->stride + first, err);

@@ -88,7 +88,8 @@ static double between(const struct rt_tensor *x, int64_t base, const struct rt_c
     const double top = floor(h), left = floor(w);
     double sum = 0;
     for (int i = 0; i < 4; i++) {
-        const double row = top + i / 2, column = left + i % 2;
+        const int down = i / 2, right = i % 2;
+        const double row = top + down, column = left + right;
         if (row >= 0 && row < (double)c->in[1] && column >= 0 && column < (double)c->in[2])
             sum += (1 - fabs(h - row)) * (1 - fabs(w - column)) *
                    rt_element(x, base + (int64_t)row * c->in[2] + (int64_t)column);
@@ -106,12 +107,12 @@ static void gather_column(const struct rt_call *call, const struct state *s, int
     for (int64_t k = 0; k < s->offset_groups * taps; k++) {
         const int64_t group = k / taps, tap = k % taps;
         const int64_t offset = (sample * s->offset_groups * taps + k) * 2 * out + at;
-        const double h = (double)(at / c->out[2] * c->stride[1] - c->pad[1] +
-                                  tap / c->kernel[2] * c->dilation[1]) +
-                         rt_element(&call->in[OFFSET], offset);
-        const double w = (double)(at % c->out[2] * c->stride[2] - c->pad[2] +
-                                  tap % c->kernel[2] * c->dilation[2]) +
-                         rt_element(&call->in[OFFSET], offset + out);
+        const int64_t row =
+            at / c->out[2] * c->stride[1] - c->pad[1] + tap / c->kernel[2] * c->dilation[1];
+        const int64_t col =
+            at % c->out[2] * c->stride[2] - c->pad[2] + tap % c->kernel[2] * c->dilation[2];
+        const double h = (double)row + rt_element(&call->in[OFFSET], offset);
+        const double w = (double)col + rt_element(&call->in[OFFSET], offset + out);
         double mask = 1;
         if (rt_has_in(call->node, MASK))
             mask = rt_element(&call->in[MASK], (sample * s->offset_groups * taps + k) * out + at);

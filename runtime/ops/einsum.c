@@ -79,6 +79,7 @@ static enum rt_status parse(struct equation *e, const struct rt_node *n,
             bad = "does not have one term an input";
             goto fail;
         }
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): there is one an input */
         const int covered = shapes[i]->rank - count_letters(p);
         p = read_term(p, &e->operand[i], covered);
         if (p == NULL || covered < 0)
@@ -120,6 +121,7 @@ static enum rt_status measure(const struct equation *e, const struct rt_node *n,
     for (int i = 0; i < e->n_operands; i++) {
         for (int k = 0; k < e->operand[i].rank; k++) {
             const int label = e->operand[i].label[k];
+            /* NOLINTNEXTLINE(clang-analyzer-core.*): there is one an operand */
             const int64_t dim = shapes[i]->dim[k];
             if (!used[label] || size[label] == 1)
                 size[label] = dim;

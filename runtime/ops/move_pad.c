@@ -77,6 +77,7 @@ static void pad(const struct rt_tensor *x, const struct rt_tensor *y, const int6
         int64_t row = at / n, offset = 0;
         bool outside = false;
         for (int i = last - 1; i >= 0; i--) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.*): spread() wrote all */
             int64_t k = source(mode, row % y->shape.dim[i] - before[i], x->shape.dim[i]);
             row /= y->shape.dim[i];
             outside |= k < 0;
@@ -103,7 +104,7 @@ static enum rt_status spread(const struct rt_node *n, const int64_t *pads, int64
         before[i] = after[i] = 0;
     if (count != 2 * named)
         return rt_node_fail(err, RT_E_INVALID, n, "pads has %lld values, %lld axes need %lld",
-                            (long long)count, (long long)named, (long long)(2 * named));
+                            (long long)count, (long long)named, 2 * (long long)named);
     for (int64_t i = 0; i < named; i++) {
         int axis;
         enum rt_status s = rt_fix_axis(n, n_axes >= 0 ? axes[i] : i, rank, false, &axis, err);

@@ -296,6 +296,7 @@ static enum rt_status infer_tile(struct rt_graph *g, struct rt_node *n, struct r
     if (s != RT_OK)
         return s;
     for (int i = 0; i < y.rank; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): read_repeats() wrote all */
         if (repeats[i] < 0)
             return rt_node_fail(err, RT_E_INVALID, n, "repeats of axis %d is %lld", i,
                                 (long long)repeats[i]);

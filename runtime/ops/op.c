@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef rt_node_fail
+#undef rt_fail_dynamic
+
 static const struct rt_op *const table[] = {
 #define RT_OP(name) &rt_op_##name,
 #include "runtime/ops/ops.def"
@@ -323,7 +326,7 @@ void rt_strides(const struct rt_shape *s, int64_t stride[RT_MAX_RANK])
 void rt_broadcast_strides(const struct rt_shape *s, const struct rt_shape *out,
                           int64_t stride[RT_MAX_RANK])
 {
-    int64_t own[RT_MAX_RANK];
+    int64_t own[RT_MAX_RANK] = { 0 };
     rt_strides(s, own);
     int lead = out->rank - s->rank;
     for (int i = 0; i < out->rank; i++)

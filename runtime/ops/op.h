@@ -174,6 +174,10 @@ enum rt_status rt_node_fail(struct rt_error *err, enum rt_status status, const s
                             const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* RT_E_DYNAMIC: what (an input's name in the standard: "shape") would have to be constant. */
 enum rt_status rt_fail_dynamic(struct rt_error *err, const struct rt_node *n, const char *what);
+#ifdef __clang_analyzer__ /* as in status.h */
+#define rt_node_fail(err, status, n, ...) (rt_node_fail(err, status, n, __VA_ARGS__), (status))
+#define rt_fail_dynamic(err, n, what) (rt_fail_dynamic(err, n, what), RT_E_DYNAMIC)
+#endif
 
 /* Attributes by name; the default when the node has none of that name and type. */
 const struct rt_attr *rt_attr(const struct rt_node *n, const char *name);

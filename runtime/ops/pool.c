@@ -102,7 +102,7 @@ static enum rt_status fit_axis(struct rt_pool *p, int i, const struct rt_node *n
     if (room < 0)
         return rt_node_fail(err, RT_E_INVALID, n,
                             "a window of %lld is larger than the padded input of %lld",
-                            (long long)extent, (long long)(room + extent));
+                            (long long)extent, (long long)room + extent);
     p->out[i] = (ceil_mode ? room + stride - 1 : room) / stride + 1;
     /* A window that would begin in the padding behind the input is none. */
     if (ceil_mode && (p->out[i] - 1) * stride >= in + p->pad[i])

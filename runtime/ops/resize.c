@@ -197,6 +197,7 @@ static enum rt_status measure(struct rt_graph *g, const struct rt_node *n, const
             if (!rt_is_batched(a->in))
                 a->out = (int64_t)floorf((float)a->in * q.scales[i]);
         } else {
+            /* NOLINTNEXTLINE(clang-analyzer-core.*): one of both is there */
             a->out = q.sizes[i];
             a->scale = common;
             if (common != 0 && !rt_is_batched(a->in))

@@ -75,7 +75,8 @@ static void fill(const struct rt_resize *r, const struct rt_resize_axis *a, doub
         return;
     }
     const double stretch = r->antialias && a->scale < 1 ? a->scale : 1;
-    const double first = floor(x) - (double)(taps / 2 - 1);
+    const int64_t before = taps / 2 - 1;
+    const double first = floor(x) - (double)before;
     double sum = 0;
     for (int64_t t = 0; t < taps; t++) {
         const double at = first + (double)t;

@@ -83,20 +83,19 @@ static enum rt_status check_one(const char *schema, int opset, const struct rt_a
                                 struct rt_error *err)
 {
     struct entry e;
-    bool known = false, here = false;
+    bool known = false;
     while ((schema = read_entry(schema, &e)) != NULL) {
         if (e.len != strlen(a->name) || memcmp(e.name, a->name, e.len) != 0)
             continue;
         known = true;
         if (opset < e.first || opset > e.last)
             continue;
-        here = true;
         if (e.type == a->type)
             return RT_OK;
         return rt_fail(err, RT_E_INVALID, "attribute '%s' must be %s, not %s", a->name,
                        type_name(e.type), type_name(a->type));
     }
-    if (known && !here)
+    if (known)
         return rt_fail(err, RT_E_INVALID, "there is no attribute '%s' in opset %d", a->name, opset);
     return rt_fail(err, RT_E_UNSUPPORTED, "attribute '%s' is not known", a->name);
 }
