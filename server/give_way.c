@@ -12,7 +12,7 @@
 /* Who wakes up with a shorter time slice than that of the running thread interrupts it; else it
  * would wait for the running slice to end (Linux 6.12 and later; before, nice alone counts). */
 #define LONG_NS 100000000
-#define SHORT_NS 500000
+#define SHORT_NS 100000 /* as short as the system takes */
 #define KEEP_POLICY 8
 
 /* The first form of the kernel's struct sched_attr, which not every C library has. */

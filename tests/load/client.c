@@ -17,7 +17,11 @@
 struct slot {
     CURL *easy;
     const struct ld_body *body;
-    uint64_t intended; /* ns since the start */
+    struct client *client;
+    uint64_t intended; /* ns since the start, as those that follow */
+    uint64_t begun;    /* when it was handed to curl */
+    uint64_t sending;  /* when its connection was there */
+    uint64_t first;    /* when the first line of its answer was; 0: not yet */
     size_t got;        /* bytes of the answer */
     unsigned matching; /* the body's answers that may still be this one, a bit each */
     struct slot *next_idle;
@@ -83,6 +87,23 @@ static int on_timer(CURLM *multi, long ms, void *data)
     return 0;
 }
 
+static int on_sending(void *data, char *to, char *from, int to_port, int from_port)
+{
+    (void)to, (void)from, (void)to_port, (void)from_port;
+    struct slot *s = data;
+    s->sending = now_of(s->client);
+    return CURL_PREREQFUNC_OK;
+}
+
+static size_t on_header(char *p, size_t size, size_t n, void *data)
+{
+    (void)p;
+    struct slot *s = data;
+    if (s->first == 0)
+        s->first = now_of(s->client);
+    return size * n;
+}
+
 static size_t on_answer(char *p, size_t size, size_t n, void *data)
 {
     struct slot *s = data;
@@ -105,6 +126,8 @@ static void begin(struct client *c, uint64_t intended)
     c->idle = s->next_idle;
     s->body = &c->bodies->item[c->sent++ % (uint64_t)c->bodies->n];
     s->intended = intended;
+    s->begun = now_of(c);
+    s->sending = s->first = 0;
     s->got = 0;
     s->matching = (1u << s->body->n_answers) - 1;
     curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, s->body->headers);
@@ -143,7 +166,11 @@ static enum rt_status note(struct client *c, const struct slot *s, CURLcode code
     r->without_retry_after +=
         (status == 429 || status == 503) &&
         curl_easy_header(s->easy, "Retry-After", 0, CURLH_HEADER, -1, &header) != CURLHE_OK;
-    return ld_histogram_add(&ld_run_times(r, (int)status)->ns, now - s->intended, c->err);
+    struct ld_times *t = ld_run_times(r, (int)status);
+    enum rt_status e = ld_histogram_add(&t->ns, now - s->intended, c->err);
+    if (e == RT_OK)
+        e = ld_histogram_add(&t->first, s->first - s->sending, c->err);
+    return e == RT_OK ? ld_histogram_add(&r->late, s->begun - s->intended, c->err) : e;
 }
 
 /* Takes the answers that are complete; *any: there were some. */
@@ -313,6 +340,7 @@ static enum rt_status create(struct client *c)
     curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)n);
     for (int i = n - 1; i >= 0; i--) {
         struct slot *s = &c->slot[i];
+        s->client = c;
         s->easy = curl_easy_init();
         if (s->easy == NULL)
             return rt_fail_nomem(c->err, 1);
@@ -323,6 +351,10 @@ static enum rt_status create(struct client *c)
         curl_easy_setopt(s->easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, (long)(c->load->timeout * 1000));
         curl_easy_setopt(s->easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
+        curl_easy_setopt(s->easy, CURLOPT_PREREQFUNCTION, on_sending);
+        curl_easy_setopt(s->easy, CURLOPT_PREREQDATA, s);
+        curl_easy_setopt(s->easy, CURLOPT_HEADERFUNCTION, on_header);
+        curl_easy_setopt(s->easy, CURLOPT_HEADERDATA, s);
         curl_easy_setopt(s->easy, CURLOPT_WRITEFUNCTION, on_answer);
         curl_easy_setopt(s->easy, CURLOPT_WRITEDATA, s);
         s->next_idle = c->idle;

@@ -8,19 +8,34 @@
 #define MS(ns) ((double)(ns)*1e-6)
 #define FINE 8 /* buckets of a power of two that the file keeps of a histogram */
 
-static void put_latency(struct sv_json *j, const char *key, const struct ld_histogram *h)
+static void put_percentiles(struct sv_json *j, const struct ld_histogram *h)
 {
     static const struct {
         const char *name;
         double share;
     } p[] = { { "p50", 0.5 },  { "p75", 0.75 }, { "p90", 0.9 },
               { "p95", 0.95 }, { "p99", 0.99 }, { "p999", 0.999 } };
-    sv_json_row(j, key);
     sv_json_int(j, "count", (int64_t)h->n);
     sv_json_double(j, "mean", ld_histogram_mean(h) * 1e-6);
     for (size_t i = 0; i < sizeof p / sizeof p[0]; i++)
         sv_json_double(j, p[i].name, MS(ld_histogram_percentile(h, p[i].share)));
     sv_json_double(j, "max", MS(h->max));
+}
+
+static void put_latency(struct sv_json *j, const char *key, const struct ld_histogram *h)
+{
+    sv_json_row(j, key);
+    put_percentiles(j, h);
+    sv_json_end(j);
+}
+
+static void put_answers(struct sv_json *j, const struct ld_times *t)
+{
+    char status[16];
+    snprintf(status, sizeof status, "%d", t->status);
+    sv_json_object(j, status);
+    put_percentiles(j, &t->ns);
+    put_latency(j, "first_byte", &t->first);
     sv_json_end(j);
 }
 
@@ -98,12 +113,10 @@ static void put_level(struct sv_json *j, const struct ld_level *l, int samples,
     sv_json_int(j, "held_up", (int64_t)run->held_up);
     sv_json_int(j, "without_retry_after", (int64_t)run->without_retry_after);
     put_latency(j, "latency_ms", &l->good);
+    put_latency(j, "begun_late_ms", &run->late);
     sv_json_object(j, "answers");
-    for (int i = 0; i < run->n_statuses; i++) {
-        char status[16];
-        snprintf(status, sizeof status, "%d", run->status[i].status);
-        put_latency(j, status, &run->status[i].ns);
-    }
+    for (int i = 0; i < run->n_statuses; i++)
+        put_answers(j, &run->status[i]);
     sv_json_end(j);
     sv_json_array(j, "rounds");
     for (int i = 0; i < l->n_rounds; i++) {

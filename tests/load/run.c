@@ -5,8 +5,11 @@
 
 void ld_run_reset(struct ld_run *r)
 {
-    for (int i = 0; i < r->n_statuses; i++)
+    for (int i = 0; i < r->n_statuses; i++) {
         ld_histogram_reset(&r->status[i].ns);
+        ld_histogram_reset(&r->status[i].first);
+    }
+    ld_histogram_reset(&r->late);
     *r = (struct ld_run){ 0 };
 }
 
@@ -24,13 +27,14 @@ enum rt_status ld_run_merge(struct ld_run *r, const struct ld_run *from, struct 
     r->without_retry_after += from->without_retry_after;
     if (r->why[0] == '\0')
         snprintf(r->why, sizeof r->why, "%s", from->why);
-    for (int i = 0; i < from->n_statuses; i++) {
-        enum rt_status s = ld_histogram_merge(&ld_run_times(r, from->status[i].status)->ns,
-                                              &from->status[i].ns, err);
-        if (s != RT_OK)
-            return s;
+    enum rt_status s = ld_histogram_merge(&r->late, &from->late, err);
+    for (int i = 0; i < from->n_statuses && s == RT_OK; i++) {
+        struct ld_times *to = ld_run_times(r, from->status[i].status);
+        s = ld_histogram_merge(&to->ns, &from->status[i].ns, err);
+        if (s == RT_OK)
+            s = ld_histogram_merge(&to->first, &from->status[i].first, err);
     }
-    return RT_OK;
+    return s;
 }
 
 struct ld_times *ld_run_times(struct ld_run *r, int status)

@@ -12,7 +12,8 @@
 /* The answers of one status. */
 struct ld_times {
     int status;
-    struct ld_histogram ns;
+    struct ld_histogram ns;    /* from when the request was meant to begin to its answer's end */
+    struct ld_histogram first; /* from when its connection was there to its answer's first byte */
 };
 
 /* What came of it. But for answered_in_time all counts are of requests that were meant to begin
@@ -25,6 +26,7 @@ struct ld_run {
     uint64_t wrong;               /* status 200, but not one of the body's answers */
     uint64_t held_up;             /* had to wait for a free connection */
     uint64_t without_retry_after; /* answers of 429 and 503 that do not say when to come again */
+    struct ld_histogram late;     /* how much later than meant each request was begun */
     double seconds;               /* the measured time */
     double cpu;                   /* cores that this program itself used meanwhile */
     char why[128];                /* of the first broken one */

@@ -191,6 +191,11 @@ def test_what_waits_for_a_connection_counts(server):
     level = stalled(server, "--rate", "200", "--arrivals", "constant", "--connections", 1)
     assert level["held_up"] >= 15
     assert slower_than(level, 100) >= 15
+    # It is the generator's share of the latency, and not in the time to the first byte.
+    answers = level["answers"]["200"]
+    assert answers["first_byte"]["count"] == answers["count"] == level["begun_late_ms"]["count"]
+    assert level["begun_late_ms"]["p95"] > 90
+    assert 0 < answers["first_byte"]["p90"] < answers["p90"]
 
 
 def test_a_server_that_goes_away(tmp_path):
