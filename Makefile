@@ -181,17 +181,26 @@ build/compare/%: tests/compare/%.c Makefile
 	$(Q)$(CC) -O2 -g -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 	    -Wstrict-prototypes -Wmissing-prototypes $(if $(CI),-Werror) -o $@ $< -lmicrohttpd
 
+# convd without its counters, likewise.
+UNCOUNTED := $(filter-out server/metrics.c,$(SERVER))
+build/compare/uncounted: tests/compare/uncounted.h $(SERVER_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(call shown,LINK,$@)
+	$(Q)$(CC) $(filter-out -M%,$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(LDFLAGS_ALL) -include $< -o $@ $(UNCOUNTED) \
+	    $(filter-out $(UNCOUNTED:%.c=$(B)/%.o),$(SERVER_OBJ)) $(LIB) $(LDLIBS)
+
 build/node_modules/fastify:
 	@mkdir -p build
 	cd build && npm install --silent --ignore-scripts fastify@5 sharp@0 onnxruntime-node@1
 
 MNIST     ?= ../shared/data/models/mnist8_cntk/model.onnx
 MOBILENET ?= mobilenet_v2.onnx
-ONLY      ?= tiny,large,pictures,overload,reloads,request
-compare-serving: all load build/compare/empty_server $(if $(findstring pictures,$(ONLY)),build/node_modules/fastify) ## the serving core under load: ONLY=tiny,... MOBILENET=net.onnx
+ONLY      ?= tiny,large,pictures,overload,reloads,request,seen
+compare-serving: all load build/compare/empty_server build/compare/uncounted $(if $(findstring pictures,$(ONLY)),build/node_modules/fastify) ## the serving core under load: ONLY=tiny,... MOBILENET=net.onnx
 	$(call install,wrk python3-onnx python3-numpy python3-requests python3-pil)
 	CONVD_BINARY=$(BIN) $(PYTHON) tests/compare/serving.py --load $(LOAD_BIN) \
-	    --empty-server build/compare/empty_server --node-modules build/node_modules \
+	    --empty-server build/compare/empty_server --uncounted build/compare/uncounted \
+	    --node-modules build/node_modules \
 	    --mnist $(MNIST) --mobilenet $(MOBILENET) --only $(ONLY) $(COMPARE_FLAGS)
 
 layers: ## who includes whom, against the table of the design

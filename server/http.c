@@ -82,11 +82,11 @@ static const char *find_header(const struct sv_request *req, const char *name)
     return MHD_lookup_connection_value(exchange_of(req)->connection, MHD_HEADER_KIND, name);
 }
 
-/* Looks for value number i of a name. */
+/* Looks for value number i of a name; name NULL: for the name of argument number i. */
 struct query {
     const char *name;
     int i;
-    const char *value;
+    const char *found;
 };
 
 static enum MHD_Result match_query(void *cls, enum MHD_ValueKind kind, const char *name,
@@ -94,9 +94,9 @@ static enum MHD_Result match_query(void *cls, enum MHD_ValueKind kind, const cha
 {
     (void)kind;
     struct query *q = cls;
-    if (strcmp(name, q->name) != 0 || q->i-- > 0)
+    if ((q->name != NULL && strcmp(name, q->name) != 0) || q->i-- > 0)
         return MHD_YES;
-    q->value = value != NULL ? value : "";
+    q->found = q->name == NULL ? name : value != NULL ? value : "";
     return MHD_NO;
 }
 
@@ -104,7 +104,12 @@ static const char *find_query(const struct sv_request *req, const char *name, in
 {
     struct query q = { .name = name, .i = i };
     MHD_get_connection_values(exchange_of(req)->connection, MHD_GET_ARGUMENT_KIND, match_query, &q);
-    return q.value;
+    return q.found;
+}
+
+static const char *query_name(const struct sv_request *req, int i)
+{
+    return find_query(req, NULL, i);
 }
 
 /* x may be gone once the connection is resumed; http stays while a thread is counted here. */
@@ -400,6 +405,7 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     x->req.arrival = sv_now_ns();
     x->req.find_header = find_header;
     x->req.find_query = find_query;
+    x->req.query_name = query_name;
     x->req.find_peer = find_peer;
     x->req.woken = woken;
     const struct sv_client *client = client_of(c);

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NAMES_MAX 5
+#define NAMES_ROOM 256
+
 const char *sv_model_state_name(enum sv_model_state state)
 {
     static const char *const name[] = {
@@ -82,6 +85,42 @@ int sv_slot_find(const struct sv_registry *r, const char *name, int64_t version,
     return -1;
 }
 
+/* The first models that are served, for whoever misspelt one: "'a', 'b' and 3 more". How many there
+ * are in all. Under the lock. */
+static int name_some(const struct sv_registry *r, char text[NAMES_ROOM])
+{
+    const char *last = "";
+    int all = 0, named = 0;
+    size_t len = 0;
+    text[0] = '\0';
+    for (int i = 0; i < r->n; i++) {
+        const char *name = r->slot[i].name;
+        if (r->slot[i].model == NULL || strcmp(name, last) == 0)
+            continue;
+        last = name;
+        all++;
+        if (named < NAMES_MAX &&
+            len + strlen(name) + sizeof "'', and 2147483647 more" < NAMES_ROOM) {
+            len += (size_t)snprintf(text + len, NAMES_ROOM - len, "%s'%s'", named > 0 ? ", " : "",
+                                    name);
+            named++;
+        }
+    }
+    if (all > named)
+        snprintf(text + len, NAMES_ROOM - len, "%s%d%s", named > 0 ? " and " : "", all - named,
+                 named > 0 ? " more" : "");
+    return all;
+}
+
+static enum rt_status fail_unknown(const struct sv_registry *r, const char *name,
+                                   struct rt_error *err)
+{
+    char some[NAMES_ROOM];
+    const int all = name_some(r, some);
+    return rt_fail(err, RT_E_NOT_FOUND, "Request for unknown model: '%s' is not found; there %s %s",
+                   name, all > 1 ? "are" : "is", all > 0 ? some : "none");
+}
+
 /* Under the lock. */
 static enum rt_status lookup(const struct sv_registry *r, const char *name, int64_t version,
                              struct sv_model **out, struct rt_error *err)
@@ -109,7 +148,7 @@ static enum rt_status lookup(const struct sv_registry *r, const char *name, int6
         return RT_OK;
     }
     if (!known)
-        return rt_fail(err, RT_E_NOT_FOUND, "Request for unknown model: '%s' is not found", name);
+        return fail_unknown(r, name, err);
     if (version == 0)
         return rt_fail(err, RT_E_NOT_FOUND,
                        "Request for unknown model: '%s' has no available versions", name);

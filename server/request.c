@@ -129,7 +129,11 @@ const char *sv_request_header(const struct sv_request *req, const char *name)
 enum rt_status sv_request_query_int(const struct sv_request *req, const char *name, int min,
                                     int max, int *out, struct rt_error *err)
 {
-    const char *text = req->find_query != NULL ? req->find_query(req, name, 0) : NULL;
+    const char *other, *text = req->find_query != NULL ? req->find_query(req, name, 0) : NULL;
+    for (int i = 0; req->query_name != NULL && (other = req->query_name(req, i)) != NULL; i++)
+        if (strcmp(other, name) != 0)
+            return rt_fail(err, RT_E_INVALID, "the query has '%.64s', but '%s' is all it may have",
+                           other, name);
     if (text == NULL)
         return RT_OK;
     if (req->find_query(req, name, 1) != NULL)

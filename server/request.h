@@ -81,12 +81,13 @@ struct sv_request {
     size_t body_len;
     uint64_t arrival; /* sv_now_ns() when its headers were complete */
 
-    /* A header by its name in any case, NULL when absent; and value i, from 0, of those that a
-     * query has for a name, still percent-encoded, NULL behind the last. Only while a handler or
-     * finish runs; the strings live as long as the request. Ask through sv_request_header() and
-     * sv_request_query_int(). */
+    /* A header by its name in any case, NULL when absent; value i, from 0, of those that a query
+     * has for a name, still percent-encoded, and the name of its argument i, both NULL behind the
+     * last. Only while a handler or finish runs; the strings live as long as the request. Ask
+     * through sv_request_header() and sv_request_query_int(). */
     const char *(*find_header)(const struct sv_request *req, const char *name);
     const char *(*find_query)(const struct sv_request *req, const char *name, int i);
+    const char *(*query_name)(const struct sv_request *req, int i);
     /* Where it came from; "" when that is not known. NULL: never known. */
     void (*find_peer)(const struct sv_request *req, char out[SV_PEER]);
     /* Whoever made the request is told here that a sleeping one can go on. On any thread. */
@@ -105,8 +106,9 @@ struct sv_request {
 };
 
 const char *sv_request_header(const struct sv_request *req, const char *name);
-/* The whole number from min to max that the query has for a name; *out is left as it is when it has
- * none. RT_E_INVALID: it is something else, or there are several. */
+/* The whole number from min to max that the query has for the only name it may have; *out is left
+ * as it is when it has none. RT_E_INVALID: it is something else, or there are several, or other
+ * names, which would have been misspelt. */
 enum rt_status sv_request_query_int(const struct sv_request *req, const char *name, int min,
                                     int max, int *out, struct rt_error *err);
 

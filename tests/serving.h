@@ -216,6 +216,14 @@ static inline const char *call_query(const struct sv_request *req, const char *n
     return i > 0 ? NULL : call_find(((const struct call *)(const void *)req)->query, name);
 }
 
+static inline const char *call_query_name(const struct sv_request *req, int i)
+{
+    const char *const *pairs = ((const struct call *)(const void *)req)->query;
+    for (; pairs != NULL && *pairs != NULL && i > 0; i--)
+        pairs += 2;
+    return pairs != NULL ? *pairs : NULL;
+}
+
 static inline void call_woken(struct sv_request *req)
 {
     struct call *c = (struct call *)(void *)req;
@@ -237,6 +245,7 @@ static inline void call_begin(struct serving *s, struct call *c, const char *met
         .arrival = sv_now_ns(),
         .find_header = call_header,
         .find_query = call_query,
+        .query_name = call_query_name,
         .woken = call_woken,
     };
     pthread_mutex_init(&c->lock, NULL);

@@ -109,7 +109,8 @@ static void versions(void **state)
     assert_int_equal(sv_registry_find(registry, "many", 1, &m, &err), RT_OK);
     assert_int_equal(m->version, 1);
     sv_model_release(m);
-    expect_not_found("few", 0, RT_E_NOT_FOUND, "Request for unknown model: 'few' is not found");
+    expect_not_found("few", 0, RT_E_NOT_FOUND,
+                     "Request for unknown model: 'few' is not found; there is 'many'");
     expect_not_found("many", 3, RT_E_NOT_FOUND,
                      "Request for unknown model: 'many' version 3 is not found");
     expect_not_found("many", 14, RT_E_BUSY,
@@ -172,7 +173,8 @@ static void names_and_settings(void **state)
     put_text("f.config.json", "{\"name\": \"given\", \"max_batch_size\": 3, \"instances\": 2,"
                               "\"labels\": [\"only\"], \"input\": {\"color\": \"gray\"}}");
     assert_int_equal(add("f.onnx", &err), RT_OK);
-    expect_not_found("f", 0, RT_E_NOT_FOUND, "Request for unknown model: 'f' is not found");
+    expect_not_found("f", 0, RT_E_NOT_FOUND,
+                     "Request for unknown model: 'f' is not found; there is 'given'");
     assert_int_equal(sv_registry_default(registry, &m, &err), RT_OK);
     assert_string_equal(m->name, "given");
     assert_int_equal(m->max_batch, 3);
@@ -312,7 +314,48 @@ static void models_change(void **state)
     snprintf(path, sizeof path, "%s/n.onnx", root);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(sv_registry_rescan(registry, false), 0);
-    expect_not_found("n", 0, RT_E_NOT_FOUND, "Request for unknown model: 'n' is not found");
+    expect_not_found("n", 0, RT_E_NOT_FOUND,
+                     "Request for unknown model: 'n' is not found; there is 'm'");
+}
+
+/* The sentence about an unknown model names what there is, as far as it stays a sentence. */
+static void unknown_models_meet_known_ones(void **state)
+{
+    (void)state;
+    struct rt_error err = { .text = "" };
+    char name[128], path[160];
+    for (int i = 1; i <= 7; i++) {
+        snprintf(path, sizeof path, "m%d/1/model.onnx", i);
+        put_model(path);
+    }
+    put_text("m0/1/model.onnx", "not a model"); /* is listed with its error, but not served */
+    put_model("m1/2/model.onnx");
+    assert_int_equal(add("", &err), RT_OK);
+    expect_not_found(
+        "m", 0, RT_E_NOT_FOUND,
+        "Request for unknown model: 'm' is not found; there are 'm1', 'm2', 'm3', 'm4', "
+        "'m5' and 2 more");
+    for (int i = 3; i <= 7; i++) {
+        snprintf(name, sizeof name, "m%d", i);
+        assert_int_equal(sv_registry_unload(registry, name, &err), RT_OK);
+    }
+    memset(name, 'x', 100);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%d%.100s/model.onnx", i, name);
+        put_model(path);
+    }
+    assert_int_equal(sv_registry_rescan(registry, true), 1);
+    struct sv_model *m;
+    assert_int_equal(sv_registry_find(registry, "m", 0, &m, &err), RT_E_NOT_FOUND);
+    assert_non_null(strstr(err.text, " more"));
+    assert_true(strlen(err.text) < 320);
+}
+
+static void no_model_is_named(void **state)
+{
+    (void)state;
+    expect_not_found("m", 0, RT_E_NOT_FOUND,
+                     "Request for unknown model: 'm' is not found; there is none");
 }
 
 static void failures_change_nothing(void **state)
@@ -405,6 +448,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(found_while_others_load, begin, end),
         cmocka_unit_test_setup_teardown(allocations_fail_in_turn, begin, end),
         cmocka_unit_test_setup_teardown(models_change, begin, end),
+        cmocka_unit_test_setup_teardown(unknown_models_meet_known_ones, begin, end),
+        cmocka_unit_test_setup_teardown(no_model_is_named, begin, end),
         cmocka_unit_test_setup_teardown(failures_change_nothing, begin, end),
         cmocka_unit_test_setup_teardown(reloading_out_of_memory, begin, end),
     };

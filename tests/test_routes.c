@@ -67,7 +67,8 @@ static const struct {
     { "GET", "/page/main.js", NULL, 200, "import" },
     { "GET", "/page/none.js", NULL, 404, "'none.js'" },
     { "GET", "/page/..%2Findex.html", NULL, 404, "no file" },
-    { "GET", "/v2/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\",\"filter\"]}" },
+    { "GET", "/v2/models", NULL, 200,
+      "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\",\"filter\"]}" },
     { "GET", M "one", NULL, 200,
       "={\"name\":\"one\",\"versions\":[\"1\"],\"platform\":\"convd_onnx\",\"inputs\":[{\"name\":"
       "\"x\",\"datatype\":\"FP32\",\"shape\":[-1,3]}],\"outputs\":[{\"name\":\"x_out\","
@@ -92,7 +93,8 @@ static const struct {
       "\"datatype\":\"FP32\",\"shape\":[1,3],\"data\":[1.0,0.0,0.5]}]}" },
     { "POST", M "one/versions/1/infer", INFER, 200, "\"data\":[1.0,0.0,0.5]" },
     { "POST", M "one/infer/", INFER, 200, "\"data\":[1.0,0.0,0.5]" },
-    { "GET", "/v1/models", NULL, 200, "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\",\"filter\"]}" },
+    { "GET", "/v1/models", NULL, 200,
+      "={\"models\":[\"picture\",\"one\",\"fixed\",\"a b%\",\"filter\"]}" },
     { "GET", "/v1/models/one", NULL, 200,
       "={\"name\":\"one\",\"ready\":true,\"model_version_status\":[{\"version\":\"1\",\"state\":"
       "\"AVAILABLE\",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}]}" },
@@ -111,7 +113,8 @@ static const struct {
     { "POST", M "one/infer", "{", 400, "not valid JSON" },
     { "POST", M "one/infer", NULL, 400, "the body is empty" },
     { "GET", M "none", NULL, 404,
-      "={\"error\":\"Request for unknown model: 'none' is not found\"}" },
+      "={\"error\":\"Request for unknown model: 'none' is not found; there are 'picture', 'one', "
+      "'fixed', 'a b%', 'filter'\"}" },
     { "GET", M "one/versions/9", NULL, 404, "'one' version 9 is not found" },
     { "GET", M "none/ready", NULL, 404, "'none' is not found" },
     { "GET", M "none/stats", NULL, 404, "'none'" },
@@ -224,8 +227,15 @@ static void test_profile_batch(void **state)
             fail_msg("batch=%s: %d", text[i], call_status(&c));
         call_end(&c);
     }
+    /* What is misspelt is not measured as if nothing had been said. */
+    static const char *const misspelt[] = { "bacth", "2", NULL };
+    struct call c = { .query = misspelt };
+    call(&serving, &c, "POST", M "one/profile", "", 0);
+    assert_int_equal(call_status(&c), 400);
+    assert_non_null(strstr(c.req.response.body, "'bacth', but 'batch'"));
+    call_end(&c);
     /* Of several at a time, one is measured. */
-    struct call c = { .headers = NULL };
+    c = (struct call){ .headers = NULL };
     atomic_store(&serving.app.profiling, true);
     call(&serving, &c, "POST", M "one/profile", "", 0);
     assert_int_equal(call_status(&c), 503);

@@ -58,8 +58,8 @@ def median_ratio(a, b):
 # The two sides.
 
 class Convd(serving.Server):
-    def __init__(self, *args):
-        super().__init__(*args, "--log-level", "info")
+    def __init__(self, *args, **more):
+        super().__init__(*args, "--log-level", "info", **more)
         serving.wait_until(lambda: self.get("/v2/health/ready").status_code == 200, 60)
 
 
@@ -425,7 +425,45 @@ def request(folder):
     assert convd.stop() == 0
 
 
-ALL = {f.__name__: f for f in (tiny, large, pictures, overload, reloads, request)}
+def cpu_seconds(server):
+    """Processor time that its threads have used."""
+    tasks = pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()
+    return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1e9
+
+
+def seen(folder):
+    """What counting and the access log cost: against a build without counters, in short turns."""
+    kinds = {"counted": (serving.BINARY, []), "uncounted": (args.uncounted, []),
+             "logged": (serving.BINARY, ["--access-log", folder / "access.log"])}
+    for name, model in ("mnist", args.mnist), ("mobilenet", args.mobilenet):
+        case = binary_case(folder, name, model)
+        home, path = place(folder, name, model), f"/v2/models/{name}/infer"
+        servers = {kind: Convd(home, "--threads", args.threads, *more, binary=binary)
+                   for kind, (binary, more) in kinds.items()}
+        rate, cpu = {k: [] for k in kinds}, {k: [] for k in kinds}
+        for turn in range(16 * args.rounds):
+            # Who goes first changes, so that nobody always follows the same one.
+            for kind in list(kinds)[turn % 3:] + list(kinds)[:turn % 3]:
+                s = servers[kind]
+                begun = cpu_seconds(s)
+                out = load(s.port, path, [case], 8, 0.25)
+                rate[kind].append(out["rate"])
+                cpu[kind].append((cpu_seconds(s) - begun) / out["requests"])
+        counted = servers["uncounted"].get("/v2/models/stats").json()["model_stats"][0]
+        assert counted["inference_count"] == 0
+        report(f"{name}: requests/s, processor time of a request",
+               f"{statistics.median(rate['counted']):.0f}, "
+               f"{statistics.median(cpu['counted']) * 1e6:.1f} us")
+        for what, a, b in (("metrics", "counted", "uncounted"), ("access log", "logged", "counted")):
+            report(f"  with {what} / without, requests/s",
+                   f"{median_ratio(rate[a], rate[b]):.3f}")
+            report(f"  with {what} / without, processor time",
+                   f"{median_ratio(cpu[a], cpu[b]):.3f}")
+        for s in servers.values():
+            assert s.stop() == 0
+
+
+ALL = {f.__name__: f for f in (tiny, large, pictures, overload, reloads, request, seen)}
 
 
 def main():
@@ -435,6 +473,7 @@ def main():
     p.add_argument("--only", default=",".join(ALL), help="some of " + ",".join(ALL))
     p.add_argument("--load", type=pathlib.Path, required=True)
     p.add_argument("--empty-server", type=pathlib.Path, required=True)
+    p.add_argument("--uncounted", type=pathlib.Path, help="convd that counts nothing")
     p.add_argument("--node-modules", type=pathlib.Path)
     p.add_argument("--mnist", type=pathlib.Path)
     p.add_argument("--mobilenet", type=pathlib.Path)
@@ -445,7 +484,7 @@ def main():
     p.add_argument("--reloads", type=int, default=1000)
     args = p.parse_args()
     needs = {"tiny": args.mnist, "large": args.mobilenet, "pictures": args.mobilenet,
-             "overload": args.mobilenet}
+             "overload": args.mobilenet, "seen": args.mobilenet}
     for name in args.only.split(","):
         print(f"{name}: {ALL[name].__doc__}")
         model = needs.get(name, ROOT)

@@ -30,12 +30,12 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 class Server:
     """convd serve on a free port. Lines of its log are kept in .log."""
 
-    def __init__(self, *args, env=None):
+    def __init__(self, *args, env=None, binary=None):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CONVD_")}
         environment.update(env or {})
         self.log = []
         self.process = subprocess.Popen(
-            [BINARY, "serve", *map(str, args), "--host", "127.0.0.1", "--port", "0"],
+            [binary or BINARY, "serve", *map(str, args), "--host", "127.0.0.1", "--port", "0"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
         lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, args=(lines,), daemon=True)

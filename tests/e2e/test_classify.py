@@ -75,10 +75,13 @@ def test_bad_top(server, top):
 
 def test_top_in_the_query(server):
     picture = samples()[0].read_bytes()
-    [decoded] = server.post(CLASSIFY + "?top=%32&x=1&x=2", picture).json()["predictions"]
+    [decoded] = server.post(CLASSIFY + "?top=%32", picture).json()["predictions"]
     assert len(decoded["classes"]) == 2
-    for query in "top=1&top=2", "top=1&x&top=1":
+    for query in "top=1&top=2", "top=1&top&top=1":
         assert "more than once" in error_of(server.post(CLASSIFY + "?" + query, picture), 400)
+    for query, name in ("tpo=3", "tpo"), ("top=3&x", "x"), ("Top=3", "Top"):
+        said = error_of(server.post(CLASSIFY + "?" + query, picture), 400)
+        assert f"'{name}', but 'top'" in said
     for query in "top", "top=%", "top=%3", "top=%zz", "top=%00", "top=1%00", "top=1%20", "top=%2b1":
         assert "'top'" in error_of(server.post(CLASSIFY + "?" + query, picture), 400)
 
