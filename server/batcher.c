@@ -562,12 +562,17 @@ static void apply_policy(const struct sv_queue_policy *p, struct sv_job *job, ui
         job->deadline = now + p->default_timeout_ns;
 }
 
+void sv_batcher_count_failed(struct sv_batcher *b, uint64_t arrival)
+{
+    const uint64_t now = sv_now_ns();
+    sv_count(&b->stats->fail, now > arrival ? now - arrival : 0);
+}
+
 static enum rt_status refuse(struct sv_batcher *b, uint64_t arrival, const char *why,
                              struct rt_error *err)
 {
-    uint64_t now = sv_now_ns();
     sv_add(&b->stats->rejected, 1);
-    sv_count(&b->stats->fail, now > arrival ? now - arrival : 0);
+    sv_batcher_count_failed(b, arrival);
     return rt_fail(err, RT_E_BUSY, "%s", why);
 }
 

@@ -153,6 +153,9 @@ void sv_batcher_destroy(struct sv_batcher *b);
 /* RT_E_BUSY when a job that came now would be refused, as it then is: it counts. */
 enum rt_status sv_batcher_admit(struct sv_batcher *b, uint64_t arrival, struct rt_error *err);
 
+/* Counts a request that failed before its job could be submitted: it was not understood. */
+void sv_batcher_count_failed(struct sv_batcher *b, uint64_t arrival);
+
 int sv_batcher_waiting(struct sv_batcher *b); /* jobs in the queue now */
 struct sv_core_split sv_batcher_split(const struct sv_batcher *b);
 

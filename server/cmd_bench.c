@@ -198,6 +198,7 @@ static void print_results(const char *path, const struct sv_bench_case *cases, i
  * and threads stand next to each other. */
 static void print_study(const struct sv_bench_case *cases, int n)
 {
+    bool studied = false;
     for (int i = 0; i + 1 < n; i++) {
         const struct sv_bench_case *folded = &cases[i], *separate = &cases[i + 1];
         if (folded->batchnorm != RT_BATCHNORM_FOLDED ||
@@ -215,7 +216,12 @@ static void print_study(const struct sv_bench_case *cases, int n)
         printf("    separate  %3d layers, of which %3d batch norms: %.3f ms, %.1f %%, %s written\n",
                rt_model_n_layers(separate->model), s.n, s.seconds * 1e3, s.share * 100,
                sv_quantity(s.bytes, "B", b));
+        studied = true;
     }
+    if (studied)
+        puts(
+            "  A norm of its own also keeps what follows it out of the convolution: activations\n"
+            "  and additions become layers, too, and each of them reads and writes tensors again.");
 }
 
 static void print_profile(const struct sv_bench_case *c)

@@ -248,6 +248,8 @@ static enum rt_status predict(const struct sv_model *m, const struct sv_picture_
     if (error == NULL)
         return rt_fail_nomem(err, (size_t)most * sizeof *error);
     enum rt_status s = RT_OK;
+    /* The result says it, too: on the same terminal a line of its own would be amid that. */
+    const bool in_view = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
     sv_progress_begin(&progress, "classifying");
     for (int first = 0; first < n && s == RT_OK; first += most) {
         struct group g = {
@@ -264,10 +266,10 @@ static enum rt_status predict(const struct sv_model *m, const struct sv_picture_
         sv_job_destroy(g.job);
         for (int i = 0; i < g.n; i++) {
             *n_bad += error[i].status != RT_OK;
-            if (error[i].status != RT_OK)
-                sv_progress_end(&progress);
-            if (error[i].status != RT_OK)
-                sv_cli_fail(&sv_predict_command, &error[i]);
+            if (error[i].status == RT_OK || in_view)
+                continue;
+            sv_progress_end(&progress);
+            sv_cli_fail(&sv_predict_command, &error[i]);
         }
     }
     sv_progress_end(&progress);

@@ -41,10 +41,13 @@ struct rt_shape sv_pictures_shape(const struct sv_model *m, int n)
     return shape;
 }
 
-static void fail(struct sv_pictures *p, const struct rt_error *err)
+/* The first failure is the job's. Whether this is it. */
+static bool fail(struct sv_pictures *p, const struct rt_error *err)
 {
-    if (!atomic_exchange(&p->failed, true))
+    const bool first = !atomic_exchange(&p->failed, true);
+    if (first)
         p->job->error = *err;
+    return first;
 }
 
 /* After it p may be gone. */
@@ -100,7 +103,8 @@ static void run(struct sv_task *task)
         fail(p, &err);
     } else if (!atomic_load(&p->failed) && decode(x, &err) != RT_OK) {
         blame(x, &err);
-        fail(p, &err);
+        if (fail(p, &err))
+            sv_batcher_count_failed(p->job->batcher, p->job->arrival);
     }
     ended(p, 1);
 }
@@ -162,7 +166,8 @@ void sv_pictures_start(struct sv_pictures *p, struct sv_pool *pool, size_t max_p
     }
     for (int i = 0; i < n; i++) {
         if (sv_pool_submit(pool, &p->picture[i].task, &err) != RT_OK) {
-            fail(p, &err);
+            if (fail(p, &err))
+                sv_batcher_count_failed(p->job->batcher, p->job->arrival);
             ended(p, n - i); /* p may be gone from here on */
             return;
         }

@@ -353,6 +353,7 @@ void sv_post_classify(struct sv_app *app, struct sv_request *req, const struct s
     if (s == RT_OK)
         s = make_jobs(c, &err);
     if (s != RT_OK) {
+        sv_batcher_count_failed(m->batcher, req->arrival);
         sv_reply_error(&req->response, &err);
         release(c);
         return;

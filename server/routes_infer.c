@@ -122,8 +122,10 @@ static enum rt_status start(struct waiting *w, struct rt_error *err)
         w->form != SV_FORM_V2
             ? sv_predict_decode(w->model, req->body, req->body_len, &w->infer, err)
             : sv_infer_decode(w->model, req->body, req->body_len, w->json_len, &w->infer, err);
-    if (s != RT_OK)
+    if (s != RT_OK) {
+        sv_batcher_count_failed(w->model->batcher, req->arrival);
         return s;
+    }
     struct sv_job *job = w->infer.job;
     job->arrival = req->arrival;
     job->decode_ns = sv_now_ns() - begun;
@@ -185,6 +187,8 @@ static void post(struct sv_app *app, struct sv_request *req, const struct sv_tar
     if (json_bytes(w) > SHORT_JSON) {
         w->task.run = run_start;
         s = sv_pool_submit(app->pool, &w->task, &err);
+        if (s != RT_OK)
+            sv_batcher_count_failed(m->batcher, req->arrival);
     } else {
         s = start(w, &err);
     }

@@ -561,6 +561,9 @@ def test_bench(conv):
         assert r["resident_bytes_before"] < r["resident_bytes_peak"]
     text = convd(*args).stdout
     assert "separate batch norms cost" in text and "IMAGES/s" in text and "OF PEAK" in text
+    # What is explained stands once, behind all of it.
+    assert text.count("keeps what follows it out of the convolution") == 1
+    assert "keeps what follows it" not in convd("bench", conv, "--seconds", "10ms").stdout
 
 
 def test_bench_free_sizes(data):
@@ -634,14 +637,14 @@ def test_predict_folder(colours, tmp_path):
     assert "no JPEG" in error_of("predict", colours, tmp_path / "empty", status=1)
 
 
-def on_terminal(*args):
-    """What a command writes to a terminal as its standard error."""
+def on_terminal(*args, both=False):
+    """What a command writes to a terminal as its standard error; both: and as its output."""
     main, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     environment = {**ENVIRONMENT, "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
-    with subprocess.Popen([CONVD, *map(str, args)], stdout=subprocess.DEVNULL, stderr=end,
-                          env=environment) as process:
+    with subprocess.Popen([CONVD, *map(str, args)], stdout=end if both else subprocess.DEVNULL,
+                          stderr=end, env=environment) as process:
         os.close(end)
         text = b""
         try:
@@ -651,6 +654,17 @@ def on_terminal(*args):
             pass
     os.close(main)
     return process.returncode, text.decode()
+
+
+def test_predict_on_a_terminal(colours, tmp_path):
+    """Where the result is shown, and says what is wrong with a picture, no line comes amid it."""
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    status, text = on_terminal("predict", colours, tmp_path, both=True)
+    result = json.loads(re.sub(r"\r[^{]*?\x1b\[K", "", text))
+    assert status == 1 and ["error" in p for p in result["predictions"]] == [False, True]
+    status, text = on_terminal("predict", colours, tmp_path)
+    assert status == 1 and result["predictions"][1]["error"] in text
 
 
 def test_progress_on_a_terminal(conv, colours, tmp_path):

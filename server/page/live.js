@@ -74,12 +74,13 @@ function compare(now, old) {
             history.delete(name);
     for (const [name, m] of now.models) {
         let o = old.models.get(name);
-        if (o && m.requests < o.requests)
+        if (o && (m.requests < o.requests || m.failed < o.failed))
             o = undefined; /* it was loaded again */
         const runs = m.runs - (o?.runs ?? 0);
         const point = {
             at: now.at,
-            rate: (m.requests - (o?.requests ?? 0)) / seconds,
+            /* Those that failed, too: they were requests. */
+            rate: (m.requests + m.failed - (o ? o.requests + o.failed : 0)) / seconds,
             p50: quantile(m, o, 0.5), p90: quantile(m, o, 0.9), p99: quantile(m, o, 0.99),
             batch: runs > 0 ? (m.images - (o?.images ?? 0)) / runs : null,
             waiting: m.waiting, failed: m.failed, images: m.images,
@@ -99,7 +100,7 @@ function card(title, names, chart) {
     return make("div", { class: "card chart" }, make("h2", {}, title), legend(names), chart);
 }
 
-const QUIET = "no requests seen";
+const QUIET = "no requests seen", UNANSWERED = "none was answered";
 
 function draw(now, model) {
     // Models that do nothing would only make the charts unreadable.
@@ -119,7 +120,7 @@ function draw(now, model) {
         card(`Latency of ${chosen}, ms`, ["p50", "p90", "p99"],
              lines(["p50", "p90", "p99"].map((k) => of(chosen, k)), {
                  seconds: SPAN, label: `Latency percentiles of ${chosen} in milliseconds`,
-                 empty: QUIET })),
+                 empty: history.get(chosen).some((p) => p.rate > 0) ? UNANSWERED : QUIET })),
         card(`Runs of ${chosen} by batch size`, ["since it was loaded"],
              bars(sizes, { label: `Runs of ${chosen} by batch size`, empty: "no run yet" })),
         card("Waiting requests", shown,

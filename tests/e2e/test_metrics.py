@@ -10,7 +10,7 @@ import pytest
 import requests
 
 import serving
-from serving import binary_request, error_of, wait_until
+from serving import ROOT, binary_request, error_of, wait_until
 
 X = np.ones((1, 3), np.float32)
 
@@ -50,6 +50,28 @@ def of(found, name, **labels):
 def ask(server, x=X, model="relu", headers=(), **more):
     body, h = binary_request({"x": x}, **more)
     return server.post(f"/v2/models/{model}/infer", body, headers={**h, **dict(headers)})
+
+
+def test_requests_that_fail_are_counted(serve):
+    """Whether the model was asked or the request not even understood, by whatever road it came."""
+    server = serve(paths=[ROOT / "models" / "fashion"])
+    m = {"model": "fashion", "version": "1"}
+    picture = (ROOT / "models/fashion/samples/0000_ankle_boot.png").read_bytes()
+    bad = [("/classify", b"no picture"), ("/classify", picture[:100]), ("/classify?top=0", picture),
+           ("/classify", b""), ("/v2/models/fashion/infer", b"{"),
+           ("/v2/models/fashion/infer", b'{"inputs":[' + b" " * 70000),
+           ("/v1/models/fashion:predict", b'{"instances":[{"b64":"AAAA"}]}')]
+    for n, (path, body) in enumerate(bad, 1):
+        assert server.post(path, body).status_code == 400
+        got = metrics(server)
+        assert of(got, "convd_requests_total", outcome="failed", **m) == n, path
+        assert of(got, "nv_inference_request_failure", reason="OTHER", **m) == n
+    assert server.post("/classify", picture).status_code == 200
+    got = metrics(server)
+    assert of(got, "convd_requests_total", outcome="failed", **m) == len(bad)
+    assert of(got, "convd_requests_total", outcome="success", **m) == 1
+    stats = server.get("/v2/models/fashion/stats").json()["model_stats"][0]["inference_stats"]
+    assert stats["fail"]["count"] == len(bad) and stats["success"]["count"] == 1
 
 
 def test_counters_and_histograms(serve):

@@ -115,6 +115,25 @@ test("what is no picture, and what is too large, show the server's sentence", as
     await end(page, /^error: Failed to load resource/);
 });
 
+test("requests that fail are seen in the live view", async () => {
+    const page = await open(browser, server, "#/live");
+    let more = true;
+    const load = (async () => {
+        while (more)
+            assert.equal((await fetch(`${server.url}v2/models/fashion/classify`,
+                { method: "POST", body: "no picture" })).status, 400);
+    })();
+    try {
+        await page.waitForFunction(() => [...document.querySelectorAll("#live-table tbody tr")].some(
+            (tr) => tr.cells[0].textContent === "fashion" && Number(tr.cells[1].textContent) > 1 &&
+                Number(tr.cells[7].textContent) > 1), null, { timeout: 20000 });
+    } finally {
+        more = false;
+        await load;
+    }
+    await end(page);
+});
+
 test("the live view moves under load", async () => {
     const page = await open(browser, server, "#/live");
     const body = readFileSync(path.join(samples, three[0][0]));
