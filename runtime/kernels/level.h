@@ -152,6 +152,13 @@ INLINE VEC vcopysign(VEC v, VEC s)
 #define vsqrt(a) ((VEC)_mm512_sqrt_ps(a))
 #define vfma(a, b, c) ((VEC)_mm512_fmadd_ps(a, b, c))
 #define vreciprocal_guess(a) ((VEC)_mm512_rcp14_ps(a))
+/* a * 2^n, n the largest whole number that is not above b. */
+#define vscale(a, b) ((VEC)_mm512_scalef_ps(a, b))
+/* a, or where it is larger than b >= 0 in size, or NaN, b with the sign of a. */
+#define vbound(a, b) ((VEC)_mm512_range_ps(a, b, 2))
+/* Lane i of the result is lane index[i] % 32 of the 32 floats at p. */
+#define vlookup(p, index)                                                                          \
+    ((VEC)_mm512_permutex2var_ps(_mm512_load_ps(p), (__m512i)(index), _mm512_load_ps((p) + 16)))
 /* Lane i of the result is lane index[i] of v. */
 #define vpermute(v, index) ((VEC)_mm512_permutexvar_ps((__m512i)(index), v))
 /* The same, cheaper, where index[i] / 4 is i / 4. */
