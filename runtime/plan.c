@@ -45,12 +45,49 @@ static void find_last_uses(const struct rt_graph *g, const struct rt_plan *p, in
 
 static void find_views(const struct rt_graph *g, struct rt_plan *p)
 {
-    for (int v = 0; v < g->n_values; v++)
+    for (int v = 0; v < g->n_values; v++) {
         p->root[v] = v;
+        p->at[v] = 0;
+    }
     for (int i = 0; i < g->n_nodes; i++) {
         const struct rt_node *n = &g->node[i];
         if ((n->op->traits & RT_OP_VIEW) != 0)
             p->root[n->out[0]] = p->root[n->in[0]];
+    }
+}
+
+/* Value v and what lies in its memory become a part of y's. */
+static void join(const struct rt_graph *g, struct rt_plan *p, int *last, int v, int y, size_t at)
+{
+    last[y] = last[v] > last[y] ? last[v] : last[y];
+    for (int u = 0; u < g->n_values; u++)
+        if (p->root[u] == v) {
+            p->root[u] = y;
+            p->at[u] += at;
+        }
+}
+
+/* What is joined is made where it belongs in the whole, so that there is nothing to copy. That
+ * takes memory of one sample: inputs follow each other in each, but not those of a batch. */
+static void find_joins(const struct rt_graph *g, const struct rt_plan_for *what, struct rt_plan *p,
+                       int *last)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct rt_node *n = &g->node[i];
+        const int latest = what->max_batch == 1 ? g->n_nodes : p->cut - 1;
+        if ((n->op->traits & RT_OP_JOINS) == 0 || n->n_steps > 0)
+            continue;
+        const int y = n->out[0];
+        if (p->root[y] != y || !in_plan(g, y) || last[y] > latest ||
+            rt_dim_at(g->value[y].shape.dim[0], 1) != 1)
+            continue;
+        size_t at = 0, bytes;
+        for (int k = 0; k < n->n_in && rt_value_bytes(&g->value[n->in[k]], 1, &bytes); k++) {
+            const int v = n->in[k];
+            if (p->root[v] == v && in_plan(g, v) && last[v] <= latest)
+                join(g, p, last, v, y, at);
+            at += bytes;
+        }
     }
 }
 
@@ -62,7 +99,7 @@ static bool may_overwrite(const struct rt_graph *g, const struct rt_plan *p, con
     if ((n->op->traits & RT_OP_INPLACE) == 0 || n->in[0] < 0 || n->out[0] < 0)
         return false;
     int root = p->root[n->in[0]];
-    if (!in_plan(g, root) || last[root] != i)
+    if (!in_plan(g, root) || last[root] != i || p->root[n->out[0]] != n->out[0])
         return false;
     for (int k = 1; k < n->n_in; k++)
         if (n->in[k] >= 0 && p->root[n->in[k]] == root)
@@ -96,6 +133,16 @@ static struct rt_slot held(const struct rt_plan *p, int first, int last)
     return s;
 }
 
+/* The first node that writes to v's memory. */
+static int first_use(const struct rt_graph *g, const struct rt_plan *p, int v)
+{
+    int first = g->value[v].producer;
+    for (int u = 0; u < g->n_values; u++)
+        if (p->root[u] == v && g->value[u].producer < first)
+            first = g->value[u].producer;
+    return first;
+}
+
 static enum rt_status list_values(const struct rt_graph *g, const int *last, int64_t batch,
                                   struct rt_plan *p, struct rt_error *err)
 {
@@ -103,7 +150,7 @@ static enum rt_status list_values(const struct rt_graph *g, const int *last, int
         p->slot[v] = -1;
         if (p->root[v] != v || !in_plan(g, v))
             continue;
-        const int first = g->value[v].producer;
+        const int first = first_use(g, p, v);
         struct rt_slot *s = &p->slots[p->n_slots];
         *s = held(p, first, last[v] > first ? last[v] : first); /* or written, though not read */
         if (!rt_value_bytes(&g->value[v], s->of_sample ? 1 : batch, &s->bytes))
@@ -242,6 +289,7 @@ enum rt_status rt_plan_make(const struct rt_graph *g, const struct rt_plan_for *
     struct rt_plan p = { .n_values = g->n_values, .n_nodes = g->n_nodes, .cut = what->cut };
     p.copies = what->max_batch < what->threads ? (int)what->max_batch : what->threads;
     p.root = rt_arena_array(arena, nv, sizeof *p.root);
+    p.at = rt_arena_array(arena, nv, sizeof *p.at);
     p.slot = rt_arena_array(arena, nv, sizeof *p.slot);
     p.scratch = rt_arena_array(arena, nn, sizeof *p.scratch);
     p.slots = rt_arena_array(arena, ns, sizeof *p.slots);
@@ -249,13 +297,14 @@ enum rt_status rt_plan_make(const struct rt_graph *g, const struct rt_plan_for *
     struct room room = { rt_alloc_array(ns, sizeof *room.rank),
                          rt_alloc_array(ns, sizeof *room.neighbour) };
     enum rt_status s = RT_OK;
-    if (p.root == NULL || p.slot == NULL || p.scratch == NULL || p.slots == NULL || last == NULL ||
-        room.rank == NULL || room.neighbour == NULL) {
+    if (p.root == NULL || p.at == NULL || p.slot == NULL || p.scratch == NULL || p.slots == NULL ||
+        last == NULL || room.rank == NULL || room.neighbour == NULL) {
         s = rt_fail(err, RT_E_NOMEM, "out of memory while planning the model's memory");
         goto out;
     }
     find_views(g, &p);
     find_last_uses(g, &p, last);
+    find_joins(g, what, &p, last);
     share_in_place(g, &p, last, what->max_batch);
     s = list_values(g, last, what->max_batch, &p, err);
     if (s != RT_OK)

@@ -24,7 +24,9 @@ struct rt_plan_for {
 
 struct rt_plan {
     int n_values, n_nodes, n_slots;
-    int *root;    /* [n_values] the value whose memory a value is: itself, or what it views */
+    int *root;    /* [n_values] the value whose memory a value is or is part of: itself, what it
+                     views, or what it is joined to others in */
+    size_t *at;   /* [n_values] bytes into that memory */
     int *slot;    /* [n_values] of its root; -1: a constant or an input, which lie elsewhere */
     int *scratch; /* [n_nodes] slot, -1: none; all nodes before the cut share one, in which
                      each worker has worker_bytes */

@@ -124,7 +124,7 @@ static struct rt_tensor view(const struct bound *b, int v, const struct part *pa
     const int root = plan->root[v];
     if (plan->slot[v] >= 0) {
         const struct rt_slot *slot = &plan->slots[plan->slot[v]];
-        t.data = b->block + slot->offset;
+        t.data = b->block + slot->offset + plan->at[v];
         if (slot->of_sample)
             t.data = (char *)t.data + (size_t)part->copy * plan->copy_bytes;
     } else if (g->value[root].constant) {

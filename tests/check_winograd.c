@@ -4,6 +4,7 @@
 
 #include "tests/avx512_emulated.h"
 
+#include "runtime/choose.h"
 #include "runtime/ops/conv_winograd.h"
 
 #include <float.h>
@@ -295,18 +296,39 @@ static void check_spread(float poison)
     subject_reset(&s);
 }
 
-/* The choice is made by shape alone; where exactness is asked for there is none. */
+/* The side of the tiles that cost least in a model with so many bytes of constants; 0: direct. */
+static int cheapest(const struct rt_conv *c, size_t constants)
+{
+    int best = 0;
+    double least = INFINITY;
+    for (int m = 0; m <= 4; m += 2) {
+        const struct rt_choice way = { "", rt_winograd_cost(c, m), rt_winograd_bytes(c, m) };
+        if (rt_winograd_can(c, m) && rt_choice_cost(&way, constants) < least) {
+            least = rt_choice_cost(&way, constants);
+            best = m;
+        }
+    }
+    return best;
+}
+
+/* The choice is made by shapes alone; where exactness is asked for there is none. */
 static void check_choice(void)
 {
     static const struct {
         struct conv_case t;
-        int m;
+        int m[2][3]; /* in a model of 1, 20 and 100 MiB, with vectors of 8 and of 16 */
     } table[] = {
-        { { 64, 56, 56, 64, 1, 1 }, 4 },   { { 256, 14, 14, 256, 1, 1 }, 4 },
-        { { 512, 28, 28, 512, 1, 1 }, 4 }, { { 512, 7, 7, 512, 1, 1 }, 2 },
-        { { 128, 3, 3, 128, 1, 1 }, 0 },   { { 1, 28, 28, 1, 1, 1 }, 0 },
-        { { 700, 40, 40, 600, 1, 1 }, 2 }, /* too many weights for tiles of 4x4 */
+        { { 64, 56, 56, 64, 1, 1 }, { { 4, 4, 4 }, { 4, 4, 4 } } },
+        { { 256, 14, 14, 256, 1, 1 }, { { 4, 4, 2 }, { 4, 2, 2 } } },
+        { { 512, 28, 28, 512, 1, 1 }, { { 4, 4, 4 }, { 4, 4, 4 } } },
+        { { 512, 7, 7, 512, 1, 1 }, { { 4, 2, 2 }, { 2, 2, 0 } } },
+        { { 128, 3, 3, 128, 1, 1 }, { { 0, 0, 0 }, { 0, 0, 0 } } },
+        { { 1, 28, 28, 1, 1, 1 }, { { 0, 0, 0 }, { 0, 0, 0 } } },
+        /* Too many weights for tiles of 4x4. */
+        { { 700, 40, 40, 600, 1, 1 }, { { 2, 2, 2 }, { 2, 2, 2 } } },
     };
+    const int64_t block = rt_kernels()->block;
+    static const size_t constants[] = { 1 << 20, 20 << 20, 100 << 20 };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const struct conv_case *t = &table[i].t;
         struct rt_conv c = { .groups = 1, .channels = t->c, .maps = t->maps };
@@ -316,15 +338,17 @@ static void check_choice(void)
             c.stride[a] = c.dilation[a] = 1;
         }
         begin("%s choice for %dx%dx%d -> %d", rt_kernels()->name, t->c, t->h, t->w, t->maps);
-        CHECK(rt_winograd_tile(&c) == table[i].m, "is %d", rt_winograd_tile(&c));
+        for (int k = 0; k < 3 && block >= 8; k++)
+            CHECK(cheapest(&c, constants[k]) == table[i].m[block / 16][k],
+                  "in a model of %zu bytes is %d", constants[k], cheapest(&c, constants[k]));
         for (int axis = 1; axis < 3; axis++) {
             struct rt_conv other[3] = { c, c, c };
             other[0].stride[axis] = 2;
             other[1].dilation[axis] = 2;
             other[2].kernel[axis] = 5;
             for (int k = 0; k < 3; k++)
-                CHECK(rt_winograd_tile(&other[k]) == 0, "of what it cannot do is %d",
-                      rt_winograd_tile(&other[k]));
+                CHECK(cheapest(&other[k], 0) == 0, "of what it cannot do is %d",
+                      cheapest(&other[k], 0));
         }
     }
     for (int exact = 0; exact < 2; exact++) {
@@ -337,7 +361,7 @@ static void check_choice(void)
         struct rt_error err = { .text = "" };
         struct rt_choice way[RT_MAX_CHOICES];
         CHECK(s.n->op->choices(s.g, s.n, way) == 3, "has not three ways to be computed");
-        s.n->choice = rt_winograd_tile(&s.conv) / 2;
+        s.n->choice = cheapest(&s.conv, 0) / 2;
         CHECK(s.n->op->prepare(&b, s.n, &err) == RT_OK, "%s", err.text);
         CHECK((strstr(s.n->algorithm, "winograd") == NULL) == (exact != 0), "is %s",
               s.n->algorithm);
@@ -453,7 +477,7 @@ static void bench_layer(const struct conv_case *layer, int64_t samples)
                 other[k] += 1.0f;
             timed_run(&t[i], y);
         }
-    const int chosen = rt_winograd_tile(&t[0].s.conv);
+    const int chosen = cheapest(&t[0].s.conv, 20 << 20);
     printf("n%lld %3dx%3dx%3d -> %3d  direct %6.1f  F2 %6.1f  F4 %6.1f GFLOP/s | cold %6.1f %6.1f "
            "%6.1f | chosen %d, %.2f x direct, of the best %.2f\n",
            (long long)samples, layer->c, layer->h, layer->w, layer->maps, flops / warm[0] / 1e9,

@@ -155,9 +155,72 @@ static void a_limit_is_kept(void **state)
     rt_graph_destroy(g);
 }
 
+/* Two convolutions, one of which is changed in place after they were joined, a second joining of
+ * the first, and what was joined joined again: where each input of each Concat lies. */
+static void check_joins(int64_t samples, int max_batch, bool cut_at_end,
+                        const bool made_in_place[6])
+{
+    struct rt_graph *g = new_graph();
+    const int x = add_input(g, "x", SHAPE(samples, 16, 6, 6));
+    const int a = add_conv(g, "a", x, 16, 16, 1, 0), b = add_conv(g, "b", x, 16, 32, 1, 0);
+    const int ab = NODE(g, "Concat", "ab", a, b), ba = NODE(g, "Concat", "ba", b, a);
+    const int all = NODE(g, "Concat", "all", ab, ba);
+    const int top = NODE(g, "MaxPool", "top", all);
+    attr_ints(g, top, "kernel_shape", 2, (int64_t[]){ 1, 1 });
+    set_output(g, NODE(g, "Add", "sum", add_conv(g, "last", top, 96, 16, 1, 0),
+                       NODE(g, "Sigmoid", "later", a)));
+    tidy(g);
+    static const struct rt_options options = { .batchnorm = RT_BATCHNORM_FOLDED };
+    struct rt_error err = { .text = "" };
+    struct rt_plan p;
+    struct rt_arena *arena = rt_arena_create(0);
+    if (rt_passes_run(g, &options, 1, &err) != RT_OK || rt_assign_layouts(g, &err) != RT_OK)
+        fail_msg("%s", err.text);
+    const struct rt_plan_for what = { .max_batch = max_batch,
+                                      .threads = 2,
+                                      .cut = cut_at_end ? g->n_nodes : 0 };
+    if (rt_plan_make(g, &what, arena, &p, &err) != RT_OK)
+        fail_msg("%s", err.text);
+    int seen = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct rt_node *n = &g->node[i];
+        size_t at = 0, bytes;
+        for (int k = 0; (n->op->traits & RT_OP_JOINS) != 0 && k < n->n_in; k++, seen++) {
+            const int root = p.root[n->out[0]];
+            const bool there = p.root[n->in[k]] == root && p.at[n->in[k]] == p.at[n->out[0]] + at;
+            assert_in_range(seen, 0, 5);
+            if (there != made_in_place[seen])
+                fail_msg("input %d of '%s' is %smade in place", k, n->name, there ? "" : "not ");
+            assert_true(rt_value_bytes(&g->value[n->in[k]], 1, &bytes));
+            at += bytes;
+        }
+    }
+    assert_int_equal(seen, 6);
+    /* What changes a in place would change the whole. */
+    for (int i = 0; i < g->n_nodes; i++)
+        if (made_in_place[0] && strcmp(g->node[i].op->name, "Sigmoid") == 0)
+            assert_int_not_equal(p.root[g->node[i].out[0]], p.root[g->node[i].in[0]]);
+    rt_arena_destroy(arena);
+    rt_graph_destroy(g);
+}
+
+static void what_is_joined_is_made_in_place(void **state)
+{
+    (void)state;
+    const bool all_but_the_second_time[] = { true, true, false, false, true, true };
+    const bool none[6] = { false };
+    check_joins(N, 1, false, all_but_the_second_time);
+    check_joins(N, 1, true, all_but_the_second_time);
+    check_joins(N, 4, true, all_but_the_second_time);
+    check_joins(N, 4, false, none);
+    check_joins(1, 1, false, all_but_the_second_time);
+    check_joins(2, 1, false, none); /* a batch that the file fixes */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_joined_is_made_in_place),
         cmocka_unit_test(no_two_live_values_overlap),
         cmocka_unit_test(a_limit_is_kept),
     };

@@ -20,8 +20,11 @@
 #define Z_FLOATS (64 * 1024)
 /* But no fewer tiles at a time than make it worth to stream the weights past them. */
 #define FEW_TILES 24
-/* Panels that are done at a time, at most. */
+/* Panels that are done at a time, at most, and floats of their weights for an element: more would
+ * be a stream of pieces that lie far apart, with little to gain from tiles that stay in the first
+ * cache meanwhile. */
 #define MOST_PANELS 8
+#define PANEL_FLOATS (8 * 1024)
 /* Bytes that a layer's transformed weights may take, which are 16/9 or 4 times the original ones:
  * those of 512 x 512 channels by tiles of 4x4. Layers with more have small planes as a rule: there
  * the pace is set by memory, which would have to hold and to deliver so much more of them. */
@@ -35,7 +38,8 @@ struct rt_winograd {
     int64_t outer, last_lanes; /* blocks of input channels; channels of the last */
     int64_t blocks, panels;    /* of output channels */
     int64_t tiles;             /* that a worker has room for */
-    int64_t group;             /* panels that are done at once with so many tiles */
+    int64_t group;             /* panels that are done at once, at most */
+    int64_t room;              /* of z, in tiles of a panel */
     const float *bias;
     struct rt_conv_weights w;  /* as they come, until they are packed */
     float *u;
@@ -64,14 +68,11 @@ static int64_t whole_rows(int64_t tiles)
 
 /* --- preparing --------------------------------------------------------------------------- */
 
-/* Costs are in multiply-adds of vectors, measured: one transform of a block of a tile, by m; what a
- * row of a matrix product takes to start and to store; and to read a vector of weights from memory,
- * for which one image pays in full and a batch shares: the figure is between the two. Wider vectors
- * change the rest little. */
+/* Costs are in multiply-adds of vectors, measured: one transform of a block of a tile, by m; and
+ * what a row of a matrix product takes to start and to store. Wider vectors change them little. */
 #define COST_IN(m) ((m) == 2 ? 100.0 : 300.0)
 #define COST_OUT(m) ((m) == 2 ? 80.0 : 220.0)
 #define COST_START 8.0
-#define COST_WEIGHTS 10.0
 /* The share of its time that the direct algorithm spends on multiply-adds. */
 #define DIRECT_SHARE 0.9
 
@@ -80,13 +81,13 @@ static double cost_of_tiles(const struct rt_conv *c, int m)
 {
     const double elements = (m + 2) * (m + 2);
     const double tiles = (double)(rt_ceil_div(c->out[1], m) * rt_ceil_div(c->out[2], m));
-    return elements * (tiles * (1 + COST_START / (double)c->channels) + COST_WEIGHTS) +
+    return elements * tiles * (1 + COST_START / (double)c->channels) +
            tiles * (COST_IN(m) / (double)c->maps + COST_OUT(m) / (double)c->channels);
 }
 
 static double cost_of_direct(const struct rt_conv *c)
 {
-    return 9 * ((double)(c->out[1] * c->out[2]) / DIRECT_SHARE + COST_WEIGHTS);
+    return 9 * (double)(c->out[1] * c->out[2]) / DIRECT_SHARE;
 }
 
 size_t rt_winograd_bytes(const struct rt_conv *c, int m)
@@ -109,15 +110,6 @@ double rt_winograd_cost(const struct rt_conv *c, int m)
 {
     const double pairs = (double)c->channels * (double)rt_ceil_div(c->maps, rt_kernels()->block);
     return pairs * (m == 0 ? cost_of_direct(c) : cost_of_tiles(c, m));
-}
-
-int rt_winograd_tile(const struct rt_conv *c)
-{
-    int best = 0;
-    for (int m = 2; m <= 4; m += 2)
-        if (rt_winograd_can(c, m) && rt_winograd_cost(c, m) < rt_winograd_cost(c, best))
-            best = m;
-    return best;
 }
 
 /* Channels that are transformed at a time: what is written then are stretches, not single vectors
@@ -178,10 +170,11 @@ enum rt_status rt_winograd_prepare(struct rt_build *b, struct rt_node *n, const 
     s->tiles = most(FEW_TILES, V_FLOATS / (s->elements * s->outer * block));
     s->tiles = whole_rows(rt_least(s->tiles, samples * s->rows * s->columns));
     s->tiles = rt_least(s->tiles, z_tiles / row * row);
-    s->group = rt_least(MOST_PANELS, z_tiles / s->tiles);
+    s->group = rt_least(MOST_PANELS, most(1, PANEL_FLOATS / (s->c.channels * 2 * block)));
+    s->room = s->tiles * rt_least(s->group, z_tiles / s->tiles);
     /* A line more an element: several workers' room is used as one, whose step is odd too. */
     s->v_floats = (size_t)s->elements * (element_step(s->outer * block * s->tiles) + 16);
-    s->z_floats = (size_t)s->elements * (element_step(s->group * 2 * block * s->tiles) + 16);
+    s->z_floats = (size_t)s->elements * (element_step(2 * block * s->room) + 16);
     rt_set_scratch(b, n, (s->v_floats + s->z_floats) * sizeof(float));
     s->bias = bias;
     s->u_panel = (size_t)(s->elements * c->channels * 2 * block);
@@ -298,7 +291,7 @@ static void multiply(const struct rt_call *call, const struct rt_winograd *s, co
 {
     static const float zeros[MOST_PANELS * 2 * MAX_BLOCK];
     const int64_t block = rt_kernels()->block, tiles = end - first;
-    const int64_t group = rt_least(MOST_PANELS, most(1, s->group * s->tiles / tiles));
+    const int64_t group = rt_least(s->group, s->room / tiles);
     for (int64_t next; panel < last; panel = next) {
         next = rt_least(last, panel + group);
         const int64_t blocks = rt_least(2 * next, s->blocks) - 2 * panel;
@@ -369,15 +362,14 @@ static void run_together(const struct rt_call *call, const struct rt_winograd *s
         transform(call, s, &v, i / tiles, i % tiles, i % tiles + next - i);
     }
     rt_worker_barrier(w);
-    const int64_t room = s->group * s->tiles; /* tiles of one panel in z */
     rt_worker_share(w, s->panels * tiles, 1, &i, &end);
     for (int64_t next; i < end; i = next) {
         const int64_t panel = i / tiles, first = i % tiles;
-        if (first == 0 && end - i >= tiles && tiles <= room) {
+        if (first == 0 && end - i >= tiles && tiles <= s->room) {
             next = i + (end - i) / tiles * tiles;
             multiply(call, s, &v, e, 0, tiles, panel, next / tiles, z);
         } else {
-            next = rt_least(rt_least(end, (panel + 1) * tiles), i + room);
+            next = rt_least(rt_least(end, (panel + 1) * tiles), i + s->room);
             multiply(call, s, &v, e, first, first + next - i, panel, panel + 1, z);
         }
     }

@@ -9,13 +9,9 @@
 
 struct rt_winograd;
 
-/* The side of the tiles that suit a convolution from and to channel-blocked tensors, 2 or 4, or 0
- * where the direct algorithm is the better one or the only one. A pure function of the shape and of
- * the level of kernels. */
-int rt_winograd_tile(const struct rt_conv *c);
-
 /* Of tiles of m x m, or of the direct algorithm (m = 0): whether they can, what a sample costs in
- * multiply-adds of vectors, and what the weights take. */
+ * multiply-adds of vectors beside reading the weights, and what these take. Pure functions of the
+ * shape and of the level of kernels. */
 bool rt_winograd_can(const struct rt_conv *c, int m);
 double rt_winograd_cost(const struct rt_conv *c, int m);
 size_t rt_winograd_bytes(const struct rt_conv *c, int m);

@@ -63,9 +63,10 @@ static void copy(const struct rt_call *c, int axis, bool blocked, int64_t begin,
             struct rt_tensor x = blocked ? rt_blocked_view(&c->in[i]) : c->in[i];
             int64_t len = rt_shape_range(&x.shape, axis, x.shape.rank) * size;
             int64_t from = at > begin ? at : begin, to = at + len < end ? at + len : end;
-            if (from < to)
-                memcpy((char *)y.data + from, (const char *)x.data + row * len + (from - at),
-                       (size_t)(to - from));
+            const char *source = (const char *)x.data + row * len + (from - at);
+            char *target = (char *)y.data + from;
+            if (from < to && source != target) /* else it was made there */
+                memcpy(target, source, (size_t)(to - from));
             at += len;
         }
 }
@@ -136,7 +137,7 @@ static const struct rt_op concat_blocked = {
     .max_in = -1,
     .min_out = 1,
     .max_out = 1,
-    .traits = RT_OP_EPILOGUE,
+    .traits = RT_OP_EPILOGUE | RT_OP_JOINS,
     .infer = infer,
     .run = run_blocked,
 };

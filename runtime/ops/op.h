@@ -21,6 +21,8 @@ enum {
     RT_OP_VIEW = 1 << 1,     /* out[0] is in[0]'s bytes under another shape: there is no run() */
     RT_OP_INPLACE = 1 << 2,  /* out[0] may be the same memory as in[0], if types are of one size */
     RT_OP_RANDOM = 1 << 3,   /* never folded: gives another result each time */
+    RT_OP_JOINS = 1 << 4,    /* a sample of out[0] is that of each input, one after the other; run()
+                                leaves alone what is there already */
     RT_OP_READS_SHAPE = 1 << 5, /* its integer inputs may be multiples of RT_BATCH: infer reads them
                                    as dimensions, run() goes by the tensors' shapes, not by them */
     RT_OP_OF_SHAPE = 1 << 6, /* its result depends on its inputs' shapes alone: run() may find their
@@ -67,7 +69,8 @@ struct rt_build {
 /* A way to compute a node, where there are several. */
 struct rt_choice {
     const char *name; /* two words at most: "winograd F(4x4)" */
-    double cost;      /* of a sample, in multiply-adds of vectors; comparable within a model */
+    double cost;      /* of a sample, in multiply-adds of vectors, beside reading the weights; to be
+                         compared within a model */
     size_t weight_bytes;
 };
 
