@@ -67,14 +67,20 @@ static void join(const struct rt_graph *g, struct rt_plan *p, int *last, int v, 
         }
 }
 
-/* What is joined is made where it belongs in the whole, so that there is nothing to copy. That
- * takes memory of one sample: inputs follow each other in each, but not those of a batch. */
+/* The last node that may read what was joined: that takes memory of one sample. */
+static int end_of_joins(const struct rt_graph *g, const struct rt_plan_for *what)
+{
+    return what->max_batch == 1 ? g->n_nodes : what->cut - 1;
+}
+
+/* What is joined is made where it belongs in the whole, so that there is nothing to copy. In memory
+ * of one sample, as inputs follow each other in each, but not those of a batch. */
 static void find_joins(const struct rt_graph *g, const struct rt_plan_for *what, struct rt_plan *p,
                        int *last)
 {
+    const int latest = end_of_joins(g, what);
     for (int i = 0; i < g->n_nodes; i++) {
         const struct rt_node *n = &g->node[i];
-        const int latest = what->max_batch == 1 ? g->n_nodes : p->cut - 1;
         if ((n->op->traits & RT_OP_JOINS) == 0 || n->n_steps > 0)
             continue;
         const int y = n->out[0];
@@ -91,28 +97,42 @@ static void find_joins(const struct rt_graph *g, const struct rt_plan_for *what,
     }
 }
 
+/* The first node that writes to v's memory. */
+static int first_use(const struct rt_graph *g, const struct rt_plan *p, int v)
+{
+    int first = g->value[v].producer;
+    for (int u = 0; u < g->n_values; u++)
+        if (p->root[u] == v && g->value[u].producer < first)
+            first = g->value[u].producer;
+    return first;
+}
+
 /* Whether node i may write its first output over its first input. */
-static bool may_overwrite(const struct rt_graph *g, const struct rt_plan *p, const int *last, int i,
-                          int64_t batch)
+static bool may_overwrite(const struct rt_graph *g, const struct rt_plan_for *what,
+                          const struct rt_plan *p, const int *last, int i)
 {
     const struct rt_node *n = &g->node[i];
     if ((n->op->traits & RT_OP_INPLACE) == 0 || n->in[0] < 0 || n->out[0] < 0)
         return false;
-    int root = p->root[n->in[0]];
-    if (!in_plan(g, root) || last[root] != i || p->root[n->out[0]] != n->out[0])
+    const int x = n->in[0], y = n->out[0], root = p->root[x];
+    if (!in_plan(g, root) || last[root] != i || p->root[y] != y)
         return false;
     for (int k = 1; k < n->n_in; k++)
         if (n->in[k] >= 0 && p->root[n->in[k]] == root)
             return false;
-    size_t a, b;
-    return rt_value_bytes(&g->value[root], batch, &a) &&
-           rt_value_bytes(&g->value[n->out[0]], batch, &b) && a == b;
+    if (last[y] > end_of_joins(g, what) && first_use(g, p, root) < g->value[root].producer)
+        return false; /* it was joined */
+    size_t whole, part, made;
+    return rt_value_bytes(&g->value[root], what->max_batch, &whole) &&
+           rt_value_bytes(&g->value[x], what->max_batch, &part) &&
+           rt_value_bytes(&g->value[y], what->max_batch, &made) && part == whole && made == whole;
 }
 
-static void share_in_place(const struct rt_graph *g, struct rt_plan *p, int *last, int64_t batch)
+static void share_in_place(const struct rt_graph *g, const struct rt_plan_for *what,
+                           struct rt_plan *p, int *last)
 {
     for (int i = 0; i < g->n_nodes; i++) {
-        if (!may_overwrite(g, p, last, i, batch))
+        if (!may_overwrite(g, what, p, last, i))
             continue;
         int from = g->node[i].out[0], root = p->root[g->node[i].in[0]];
         last[root] = last[from] > last[root] ? last[from] : last[root];
@@ -131,16 +151,6 @@ static struct rt_slot held(const struct rt_plan *p, int first, int last)
     if (first < p->cut && !s.of_sample)
         s.first = 0;
     return s;
-}
-
-/* The first node that writes to v's memory. */
-static int first_use(const struct rt_graph *g, const struct rt_plan *p, int v)
-{
-    int first = g->value[v].producer;
-    for (int u = 0; u < g->n_values; u++)
-        if (p->root[u] == v && g->value[u].producer < first)
-            first = g->value[u].producer;
-    return first;
 }
 
 static enum rt_status list_values(const struct rt_graph *g, const int *last, int64_t batch,
@@ -305,7 +315,7 @@ enum rt_status rt_plan_make(const struct rt_graph *g, const struct rt_plan_for *
     find_views(g, &p);
     find_last_uses(g, &p, last);
     find_joins(g, what, &p, last);
-    share_in_place(g, &p, last, what->max_batch);
+    share_in_place(g, what, &p, last);
     s = list_values(g, last, what->max_batch, &p, err);
     if (s != RT_OK)
         goto out;
