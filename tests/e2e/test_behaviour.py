@@ -1,6 +1,7 @@
 """How the server behaves: many clients, slow and broken ones, too much of something, and its end."""
 
 import json
+import re
 import signal
 import socket
 import threading
@@ -238,11 +239,11 @@ def test_deadline(serve):
     body, headers = binary_request({"x": SLOW})
     hasty, hasty_headers = binary_request({"x": SLOW}, parameters={"timeout": 1000})
     url = server.url + "/v2/models/slow/infer"
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(8) as pool:
         busy = [pool.submit(requests.post, url, data=body, headers=headers, timeout=PATIENCE)
-                for _ in range(2)]
-        wait_until(lambda: server.get("/v2/health/live").status_code == 200)
-        time.sleep(0.05)
+                for _ in range(8)]
+        wait_until(lambda: re.search(r'^convd_queue_length{model="slow".*} [3-8]$',
+                                     server.get("/metrics").text, re.M))
         answer = requests.post(url, data=hasty, headers=hasty_headers, timeout=PATIENCE)
         assert "expired" in error_of(answer, 504)
         assert all(b.result().status_code == 200 for b in busy)
