@@ -58,7 +58,8 @@ struct rt_value {
     /* Weights that only Convs, Gemms and MatMuls read, which are made what they should be when they
      * are packed, so that no copy of the file's is: as ops/conv.h has it. Those are floats at any
      * address. Data is NULL then, else unscaled is. A Gemm's or MatMul's are the file's as they
-     * are; so are a Transpose's, which it needs fetched unless it goes. */
+     * are; so are those in front of a Transpose, for which rt_graph_fetch() copies them if it is
+     * computed. */
     const void *unscaled;
     const float *gain, *in_gain;
     bool turned;
@@ -172,9 +173,9 @@ struct rt_graph *rt_graph_clone(const struct rt_graph *src, size_t limit);
 /* Memory of the graph's arena, cleared; what rt_fail says when there is none is said by
  * rt_graph_nomem(). The second is for the elements of constants. */
 void *rt_graph_alloc(struct rt_graph *g, size_t n, size_t size);
-/* Copies constant v, if it was left in the file, to where every node can read it; false: no memory. */
-bool rt_graph_fetch(struct rt_graph *g, int v);
 void *rt_graph_alloc_bulk(struct rt_graph *g, size_t n, size_t size);
+/* Copies constant v, if it was left in the file, to where all can read it; false: no memory. */
+bool rt_graph_fetch(struct rt_graph *g, int v);
 enum rt_status rt_graph_nomem(const struct rt_graph *g, struct rt_error *err);
 #ifdef __clang_analyzer__ /* as in status.h */
 #define rt_graph_nomem(g, err) (rt_graph_nomem(g, err), RT_E_NOMEM)

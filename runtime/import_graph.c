@@ -113,8 +113,8 @@ static enum rt_status add_initializer(struct rt_importer *im, struct rt_scope *s
 static bool packs_weights(const struct rt_importer *im, const Onnx__NodeProto *node, size_t k)
 {
     const char *domain = rt_text(node->domain), *type = rt_text(node->op_type);
-    const bool packs = strcmp(type, "Conv") == 0 || strcmp(type, "Gemm") == 0 ||
-                       strcmp(type, "MatMul") == 0;
+    const bool packs =
+        strcmp(type, "Conv") == 0 || strcmp(type, "Gemm") == 0 || strcmp(type, "MatMul") == 0;
     return ((k == 1 && packs) || (k == 0 && strcmp(type, "Transpose") == 0)) &&
            (domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0) &&
            rt_called_function(im, node) == NULL;

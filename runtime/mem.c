@@ -153,8 +153,8 @@ static bool collapses(void)
 #define PATIENCE 10
 
 /* Makes the pages of a mapping from `at`, where one begins, as far as `end`: large ones while those
- * come quickly, or always, if it is now or never. Small ones are left for who writes to them. How far
- * it came. Nobody may have looked at them before, which makes small ones, too. */
+ * come quickly, or always, if it is now or never. Small ones are left for who writes to them. How
+ * far it came. Nobody may have looked at them before, which makes small ones, too. */
 static size_t make_pages(char *mapping, size_t at, size_t end)
 {
     static _Atomic double small_until;

@@ -134,7 +134,8 @@ static struct rt_tensor view(const struct bound *b, int v, const struct part *pa
             if (g->input[i] == root)
                 t.data = part->in[i].data;
     }
-    if (part->first > 0 && !g->value[v].streamed && (plan->slot[v] < 0 || !plan->slots[plan->slot[v]].of_sample) &&
+    if (part->first > 0 && !g->value[v].streamed &&
+        (plan->slot[v] < 0 || !plan->slots[plan->slot[v]].of_sample) &&
         rt_shape_batch_axis(&t.shape) == 0) {
         size_t bytes = 0;
         rt_value_bytes(&g->value[v], 1, &bytes);

@@ -45,7 +45,8 @@ static double activation_bytes(const struct rt_graph *g, const struct rt_node *n
     for (int k = 0; k < n->n_in + n->n_out; k++) {
         const int v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
         size_t bytes;
-        if (v >= 0 && !g->value[v].constant && !g->value[v].streamed && rt_value_bytes(&g->value[v], 1, &bytes))
+        if (v >= 0 && !g->value[v].constant && !g->value[v].streamed &&
+            rt_value_bytes(&g->value[v], 1, &bytes))
             sum += (double)bytes;
     }
     return sum * (double)batch > CACHED_BYTES ? sum : 0;

@@ -131,9 +131,9 @@ static struct bytes linear_layers(int64_t side)
     return model(g);
 }
 
-/* Products on any axis: two that become convolutions with the transposes around them, one of them of
- * weights that are turned, of planes, with a stack of matrices, with a vector, of a constant, and with
- * what somebody else reads, too. Something that is turned is added, not multiplied. */
+/* Products on any axis: two that become convolutions with the transposes around them, one of them
+ * of weights that are turned, of planes, with a stack of matrices, with a vector, of a constant,
+ * and with what somebody else reads, too. Something that is turned is added, not multiplied. */
 static struct bytes products(int64_t side)
 {
     static const int64_t last[] = { 0, 2, 3, 1 }, first[] = { 0, 3, 1, 2 };
@@ -158,8 +158,9 @@ static struct bytes products(int64_t side)
     put_message(&g, 1, node("Add", "bias", "wide,b_last", "bias"));
     put_message(&g, 1, node("Transpose", "w_again", "w_turned", "w_again"));
     put_message(&g, 1, node("MatMul", "again", "bias,w_again", "again"));
-    put_message(&g, 1,
-                with_attr(node("Transpose", "first", "again", "first"), attr_ints("perm", first, 4)));
+    put_message(
+        &g, 1,
+        with_attr(node("Transpose", "first", "again", "first"), attr_ints("perm", first, 4)));
     put_message(&g, 1, node("MatMul", "plane", "first,w_plane", "plane"));
     put_message(&g, 1, node("MatMul", "stack", "plane,w_stack", "stack"));
     put_message(&g, 1, node("MatMul", "vector", "stack,w_vector", "vector"));
