@@ -27,20 +27,25 @@ static bool in_plan(const struct rt_graph *g, int v)
            g->value[v].producer >= 0;
 }
 
-/* The last node that reads value v; nodes count when it is an output. */
-static void find_last_uses(const struct rt_graph *g, const struct rt_plan *p, int *last)
+/* Of a value whose memory is its own: the first node that writes to it, and the last that reads it;
+ * the number of nodes when it is an output. */
+struct use {
+    int first, last;
+};
+
+static void find_uses(const struct rt_graph *g, const struct rt_plan *p, struct use *use)
 {
     for (int v = 0; v < g->n_values; v++)
-        last[v] = -1;
+        use[v] = (struct use){ g->value[v].producer, -1 };
     for (int i = 0; i < g->n_nodes; i++) {
         const struct rt_node *n = &g->node[i];
         const bool later = n->out[0] >= 0 && g->value[n->out[0]].streamed; /* by its reader */
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0)
-                last[p->root[n->in[k]]] = later ? i + 1 : i;
+                use[p->root[n->in[k]]].last = later ? i + 1 : i;
     }
     for (int i = 0; i < g->n_outputs; i++)
-        last[p->root[g->output[i]]] = g->n_nodes;
+        use[p->root[g->output[i]]].last = g->n_nodes;
 }
 
 static void find_views(const struct rt_graph *g, struct rt_plan *p)
@@ -57,9 +62,11 @@ static void find_views(const struct rt_graph *g, struct rt_plan *p)
 }
 
 /* Value v and what lies in its memory become a part of y's. */
-static void join(const struct rt_graph *g, struct rt_plan *p, int *last, int v, int y, size_t at)
+static void join(const struct rt_graph *g, struct rt_plan *p, struct use *use, int v, int y,
+                 size_t at)
 {
-    last[y] = last[v] > last[y] ? last[v] : last[y];
+    use[y].first = use[v].first < use[y].first ? use[v].first : use[y].first;
+    use[y].last = use[v].last > use[y].last ? use[v].last : use[y].last;
     for (int u = 0; u < g->n_values; u++)
         if (p->root[u] == v) {
             p->root[u] = y;
@@ -76,7 +83,7 @@ static int end_of_joins(const struct rt_graph *g, const struct rt_plan_for *what
 /* What is joined is made where it belongs in the whole, so that there is nothing to copy. In memory
  * of one sample, as inputs follow each other in each, but not those of a batch. */
 static void find_joins(const struct rt_graph *g, const struct rt_plan_for *what, struct rt_plan *p,
-                       int *last)
+                       struct use *use)
 {
     const int latest = end_of_joins(g, what);
     for (int i = 0; i < g->n_nodes; i++) {
@@ -84,43 +91,33 @@ static void find_joins(const struct rt_graph *g, const struct rt_plan_for *what,
         if ((n->op->traits & RT_OP_JOINS) == 0 || n->n_steps > 0)
             continue;
         const int y = n->out[0];
-        if (p->root[y] != y || !in_plan(g, y) || last[y] > latest ||
+        if (p->root[y] != y || !in_plan(g, y) || use[y].last > latest ||
             rt_dim_at(g->value[y].shape.dim[0], 1) != 1)
             continue;
         size_t at = 0, bytes;
         for (int k = 0; k < n->n_in && rt_value_bytes(&g->value[n->in[k]], 1, &bytes); k++) {
             const int v = n->in[k];
-            if (p->root[v] == v && in_plan(g, v) && last[v] <= latest)
-                join(g, p, last, v, y, at);
+            if (p->root[v] == v && in_plan(g, v) && use[v].last <= latest)
+                join(g, p, use, v, y, at);
             at += bytes;
         }
     }
 }
 
-/* The first node that writes to v's memory. */
-static int first_use(const struct rt_graph *g, const struct rt_plan *p, int v)
-{
-    int first = g->value[v].producer;
-    for (int u = 0; u < g->n_values; u++)
-        if (p->root[u] == v && g->value[u].producer < first)
-            first = g->value[u].producer;
-    return first;
-}
-
 /* Whether node i may write its first output over its first input. */
 static bool may_overwrite(const struct rt_graph *g, const struct rt_plan_for *what,
-                          const struct rt_plan *p, const int *last, int i)
+                          const struct rt_plan *p, const struct use *use, int i)
 {
     const struct rt_node *n = &g->node[i];
     if ((n->op->traits & RT_OP_INPLACE) == 0 || n->in[0] < 0 || n->out[0] < 0)
         return false;
     const int x = n->in[0], y = n->out[0], root = p->root[x];
-    if (!in_plan(g, root) || last[root] != i || p->root[y] != y)
+    if (!in_plan(g, root) || use[root].last != i || p->root[y] != y)
         return false;
     for (int k = 1; k < n->n_in; k++)
         if (n->in[k] >= 0 && p->root[n->in[k]] == root)
             return false;
-    if (last[y] > end_of_joins(g, what) && first_use(g, p, root) < g->value[root].producer)
+    if (use[root].first < g->value[root].producer && use[y].last > end_of_joins(g, what))
         return false; /* it was joined */
     size_t whole, part, made;
     return rt_value_bytes(&g->value[root], what->max_batch, &whole) &&
@@ -129,13 +126,13 @@ static bool may_overwrite(const struct rt_graph *g, const struct rt_plan_for *wh
 }
 
 static void share_in_place(const struct rt_graph *g, const struct rt_plan_for *what,
-                           struct rt_plan *p, int *last)
+                           struct rt_plan *p, struct use *use)
 {
     for (int i = 0; i < g->n_nodes; i++) {
-        if (!may_overwrite(g, what, p, last, i))
+        if (!may_overwrite(g, what, p, use, i))
             continue;
         int from = g->node[i].out[0], root = p->root[g->node[i].in[0]];
-        last[root] = last[from] > last[root] ? last[from] : last[root];
+        use[root].last = use[from].last > use[root].last ? use[from].last : use[root].last;
         for (int v = 0; v < g->n_values; v++)
             if (p->root[v] == from)
                 p->root[v] = root;
@@ -153,16 +150,16 @@ static struct rt_slot held(const struct rt_plan *p, int first, int last)
     return s;
 }
 
-static enum rt_status list_values(const struct rt_graph *g, const int *last, int64_t batch,
+static enum rt_status list_values(const struct rt_graph *g, const struct use *use, int64_t batch,
                                   struct rt_plan *p, struct rt_error *err)
 {
     for (int v = 0; v < g->n_values; v++) {
         p->slot[v] = -1;
         if (p->root[v] != v || !in_plan(g, v))
             continue;
-        const int first = first_use(g, p, v);
         struct rt_slot *s = &p->slots[p->n_slots];
-        *s = held(p, first, last[v] > first ? last[v] : first); /* or written, though not read */
+        const int made = g->value[v].producer; /* it may be that nobody reads it */
+        *s = held(p, use[v].first, use[v].last > made ? use[v].last : made);
         if (!rt_value_bytes(&g->value[v], s->of_sample ? 1 : batch, &s->bytes))
             return rt_fail(err, RT_E_LIMIT, "value '%s' is too large", g->value[v].name);
         p->slot[v] = p->n_slots++;
@@ -303,20 +300,20 @@ enum rt_status rt_plan_make(const struct rt_graph *g, const struct rt_plan_for *
     p.slot = rt_arena_array(arena, nv, sizeof *p.slot);
     p.scratch = rt_arena_array(arena, nn, sizeof *p.scratch);
     p.slots = rt_arena_array(arena, ns, sizeof *p.slots);
-    int *last = rt_alloc_array(nv, sizeof *last);
+    struct use *use = rt_alloc_array(nv, sizeof *use);
     struct room room = { rt_alloc_array(ns, sizeof *room.rank),
                          rt_alloc_array(ns, sizeof *room.neighbour) };
     enum rt_status s = RT_OK;
     if (p.root == NULL || p.at == NULL || p.slot == NULL || p.scratch == NULL || p.slots == NULL ||
-        last == NULL || room.rank == NULL || room.neighbour == NULL) {
+        use == NULL || room.rank == NULL || room.neighbour == NULL) {
         s = rt_fail(err, RT_E_NOMEM, "out of memory while planning the model's memory");
         goto out;
     }
     find_views(g, &p);
-    find_last_uses(g, &p, last);
-    find_joins(g, what, &p, last);
-    share_in_place(g, what, &p, last);
-    s = list_values(g, last, what->max_batch, &p, err);
+    find_uses(g, &p, use);
+    find_joins(g, what, &p, use);
+    share_in_place(g, what, &p, use);
+    s = list_values(g, use, what->max_batch, &p, err);
     if (s != RT_OK)
         goto out;
     list_scratch(g, what->threads, &p);
@@ -329,7 +326,7 @@ enum rt_status rt_plan_make(const struct rt_graph *g, const struct rt_plan_for *
     p.unplanned = unplanned_bytes(&p);
     *out = p;
 out:
-    rt_free(last);
+    rt_free(use);
     rt_free(room.rank);
     rt_free(room.neighbour);
     return s;

@@ -404,7 +404,7 @@ static void what_is_read_is_what_was_written(void **state)
     }
 }
 
-/* What a part of a whole is stretched to is as large as the whole, of which this is the last use. */
+/* What a part of a whole is stretched to is as large as the whole, of which it is the last use. */
 static void a_stretched_part_is_not_overwritten(void **state)
 {
     (void)state;
