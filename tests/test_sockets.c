@@ -217,6 +217,17 @@ static int open_files(void)
     return n;
 }
 
+/* A connection that is counted no more still has its memory and its socket for a moment. So had the
+ * one before the two numbers were taken, perhaps. */
+static void wait_for_the_end(long live, int files)
+{
+    wait_for_connections(0);
+    for (int i = 0; i < 60000 && (rt_mem_live() > live || open_files() > files); i++)
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+    assert_true(rt_mem_live() <= live);
+    assert_true(open_files() <= files);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -291,9 +302,7 @@ static void test_calls_that_fail(void **state)
             wait_for_connections(0);
             len = exchange(answer, sizeof answer);
             assert_true(is_usual(answer, len));
-            wait_for_connections(0);
-            assert_int_equal(rt_mem_live(), live);
-            assert_int_equal(open_files(), files);
+            wait_for_the_end(live, files);
             n++;
         } while (met && n < 1000);
         assert_true(n > 1); /* at least one of them failed */
