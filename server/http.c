@@ -199,14 +199,11 @@ static enum MHD_Result answer(struct exchange *x)
 {
     struct sv_response *res = &x->req.response;
     sv_response_deflate(&x->req);
+    if (res->body_owned && sv_incoming_answer(&x->body, res->body_len, res))
+        x->sending = res->body_len;
     if (x->http->options.answering != NULL)
         x->http->options.answering(x->http->options.context, &x->req);
-    if (res->body_owned) {
-        x->sending = res->body_len;
-        atomic_fetch_add_explicit(&x->http->bodies.sending, x->sending, memory_order_relaxed);
-    }
-    /* A short one is in the socket at once. */
-    if (res->body_len > WORTH_ASKING)
+    if (res->body_len > SV_ANSWER_AT_ONCE)
         allow(x->connection, x->http->options.body_timeout);
     void *body = (void *)(uintptr_t)res->body;
     struct MHD_Response *r =

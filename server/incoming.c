@@ -56,6 +56,26 @@ static enum rt_status grow(struct sv_incoming *in, size_t len, struct rt_error *
     return RT_OK;
 }
 
+bool sv_incoming_answer(const struct sv_incoming *in, size_t len, struct sv_response *res)
+{
+    struct sv_bodies *all = in->bodies;
+    const size_t sending = atomic_fetch_add_explicit(&all->sending, len, memory_order_relaxed);
+    const size_t others =
+        sending + atomic_load_explicit(&all->held, memory_order_relaxed) - in->room;
+    if (all->most_memory == 0 || len <= SV_ANSWER_AT_ONCE || in->len == 0 || others == 0 ||
+        others + in->room + len <= all->most_memory)
+        return true;
+    atomic_fetch_sub_explicit(&all->sending, len, memory_order_relaxed);
+    struct rt_error err;
+    rt_fail(&err, RT_E_BUSY,
+            "the requests at work have %zu bytes of bodies and answers, there is no room for an "
+            "answer of %zu (--max-body-memory)",
+            others + in->room, len);
+    sv_response_reset(res);
+    sv_reply_error(res, &err);
+    return false;
+}
+
 /* Whether a piece can be taken; when not, the response says why. */
 static bool take(struct sv_incoming *in, size_t len, struct sv_response *res)
 {

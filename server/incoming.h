@@ -13,6 +13,9 @@
  * arrived, so that a length alone costs nothing. */
 #define SV_BODY_AT_ONCE ((size_t)1 << 20)
 
+/* Answers up to this are in the socket at once: the peer need not take them. */
+#define SV_ANSWER_AT_ONCE ((size_t)64 << 10)
+
 /* What all bodies of a server share. Any thread. */
 struct sv_bodies {
     size_t most;           /* bytes of one (--max-body) */
@@ -40,6 +43,10 @@ void sv_incoming_too_large(const struct sv_bodies *bodies, struct sv_response *r
  * since an answer cannot be given in the middle of a body. False when too much of it has been. */
 bool sv_incoming_add(struct sv_incoming *in, const char *piece, size_t len,
                      struct sv_response *res);
+/* Counts the answer to it, of len bytes, until the caller takes them off bodies->sending. False,
+ * and *res says why instead, when it is a long one and, with what the other requests hold, over the
+ * bound: they were let in when nobody knew how long their answers would be. */
+bool sv_incoming_answer(const struct sv_incoming *in, size_t len, struct sv_response *res);
 /* Frees the bytes; what has come stays counted in len. */
 void sv_incoming_drop(struct sv_incoming *in);
 

@@ -61,6 +61,7 @@ static void finish(void *state, struct sv_request *req)
     (void)req;
     if (!w->answered)
         fill(w);
+    sv_infer_reset(&w->infer); /* the tensors need not wait until the peer has taken the answer */
 }
 
 static void cancel(void *state)

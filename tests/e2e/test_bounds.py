@@ -16,6 +16,7 @@ import requests
 from PIL import Image
 
 import onnxfile as ox
+import serving
 from serving import (ROOT, binary_request, error_of, one_node, outputs_of, tensor,
                      wait_until)
 
@@ -141,22 +142,60 @@ def test_answers_that_are_too_large(serve, tmp_path, protocol):
     assert ask(1).status_code == 200
 
 
+LONG_ANSWER = "/v2/models/wide/infer"
+
+
+def long_answer_body():
+    """The body, and its headers, of a request that wide() answers with 19 MB."""
+    return binary_request({"x": np.ones((406, 3), np.float32)},
+                          parameters={"binary_data_output": True})
+
+
+def long_answer_request():
+    body, headers = long_answer_body()
+    head = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+    return (f"POST {LONG_ANSWER} HTTP/1.1\r\nHost: x\r\n{head}"
+            f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+
+
+def slow_reader(server, request):
+    """A connection that has sent this and takes little of its answer at a time."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.settimeout(60)
+    s.connect(("127.0.0.1", server.port))
+    s.sendall(request)
+    return s
+
+
+def test_answers_of_all_requests_together(serve, tmp_path):
+    """Requests that come at the same time are let in while none of them has an answer yet."""
+    server = serve("--max-body-memory", "50M", paths=[wide(tmp_path, 12)])
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(slow_reader(server, long_answer_request()))
+                   for _ in range(8)]
+        said = [s.recv(13) for s in clients]
+        assert sorted(said) == [b"HTTP/1.1 200 "] * 2 + [b"HTTP/1.1 503 "] * 6
+        assert re.search(r"convd_answer_bytes 39\d{6}\n", server.get("/metrics").text)
+        refused = clients[said.index(b"HTTP/1.1 503 ")]
+        rest = refused.recv(4096).decode()
+        assert "--max-body-memory" in rest and "Retry-After: 1\r\n" in rest
+        assert "Inference-Header-Content-Length" not in rest
+    wait_until(lambda: "convd_answer_bytes 0\n" in server.get("/metrics").text, 60)
+
+
 def test_answers_that_nobody_takes(serve, tmp_path):
     """They count as bodies do, and have as long; a byte now and then does not put off the end."""
     server = serve("--max-body-memory", "19M", "--body-timeout", "2", "--idle-timeout", "300",
                    paths=[wide(tmp_path, 12)])
-    body, headers = binary_request({"x": np.ones((406, 3), np.float32)},
-                                   parameters={"binary_data_output": True})
-    head = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
-    path = "/v2/models/wide/infer"
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        s.settimeout(60)
-        s.connect(("127.0.0.1", server.port))
-        s.sendall((f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}"
-                   f"Content-Length: {len(body)}\r\n\r\n").encode() + body)
+    path, request = LONG_ANSWER, long_answer_request()
+    body, headers = long_answer_body()
+    memory = server.memory()
+    with slow_reader(server, request) as s:
         assert s.recv(1) == b"H"
         assert re.search(r"convd_answer_bytes 19\d{6}\n", server.get("/metrics").text)
+        # The answer, but not the tensors that it was made from.
+        assert server.memory() < memory + (30 << 20) or serving.INSTRUMENTED
         assert "--max-body-memory" in error_of(server.post(path, body, headers=headers), 503)
         wait_until(lambda: s.recv(1) != b"" and
                    "convd_answer_bytes 0\n" in server.get("/metrics").text, 60)
