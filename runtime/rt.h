@@ -29,8 +29,8 @@ struct rt_options {
                              node, slowly */
     bool allow_batch_statistics; /* accept BatchNormalization with training_mode = 1 */
     enum rt_batchnorm_mode batchnorm;
-    size_t extra_weights; /* bytes that transformed weights may take beyond the model's own; 0: a fifth
-                             of the model's, at least 64 MiB. Algorithms are chosen within it */
+    size_t extra_weights; /* bytes that transformed weights may take beyond the model's own; 0: a
+                             quarter of it, at least 64 MiB. Algorithms are chosen within it */
     const char *tuning;   /* the text of a file that `convd tune` wrote; NULL: none */
     bool untuned;         /* rt_model_load_file() looks for no such file beside the model's */
     const char *folder;   /* where external tensor data may be read from; NULL: nowhere */

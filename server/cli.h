@@ -41,7 +41,7 @@ extern const struct sv_command sv_predict_command, sv_run_command, sv_test_comma
         .name = "extra-weights", .type = SV_OPTION_SIZE, .offset = (at), .value = "BYTES",         \
         .help = "what weights may take beyond the model's own where faster algorithms want them "  \
                 "transformed",                                                                     \
-        .none = "a fifth of the model, at least 64M"                                               \
+        .none = "a quarter of the model, at least 64M"                                               \
     }
 #define SV_CLI_EXACT(at)                                                                           \
     {                                                                                              \

@@ -204,7 +204,7 @@ static const struct sv_option options[] = {
       .value = "BYTES",
       .help = "what a model's weights may take beyond its own where faster algorithms want them "
               "transformed",
-      .none = "a fifth of the model, at least 64M" },
+      .none = "a quarter of the model, at least 64M" },
     { .name = "exact",
       .type = SV_OPTION_FLAG,
       AT(exact),
