@@ -152,11 +152,11 @@ INLINE VEC vcopysign(VEC v, VEC s)
 #define vsqrt(a) ((VEC)_mm512_sqrt_ps(a))
 #define vfma(a, b, c) ((VEC)_mm512_fmadd_ps(a, b, c))
 #define vreciprocal_guess(a) ((VEC)_mm512_rcp14_ps(a))
-/* a * 2^n, n the largest whole number that is not above b. */
-#define vscale(a, b) ((VEC)_mm512_scalef_ps(a, b))
+/* a * 2^n, n the largest whole number that is not above b. NaN stays. */
+#define vldexp(a, b) ((VEC)_mm512_scalef_ps(a, b))
 /* a, or where it is larger than b >= 0 in size, or NaN, b with the sign of a. */
 #define vbound(a, b) ((VEC)_mm512_range_ps(a, b, 2))
-/* Lane i of the result is lane index[i] % 32 of the 32 floats at p. */
+/* Lane i of the result is float index[i] % 32 of those at p, where a line begins. */
 #define vlookup(p, index)                                                                          \
     ((VEC)_mm512_permutex2var_ps(_mm512_load_ps(p), (__m512i)(index), _mm512_load_ps((p) + 16)))
 /* Lane i of the result is lane index[i] of v. */
@@ -252,6 +252,34 @@ INLINE VEC vfma(VEC a, VEC b, VEC c)
 }
 
 #define vadd_product(sum, a, b) fma_lanes(&(sum), &(a), &(b))
+
+static __attribute__((noinline)) void ldexp_lanes(VEC *a, const VEC *b)
+{
+    for (int i = 0; i < VEC_N; i++) {
+        const float most = fminf(1000.0f, fmaxf(-1000.0f, (*b)[i]));
+        (*a)[i] = (*b)[i] == (*b)[i] ? ldexpf((*a)[i], (int)floorf(most)) : (*b)[i];
+    }
+}
+
+INLINE VEC vldexp(VEC a, VEC b)
+{
+    ldexp_lanes(&a, &b);
+    return a;
+}
+#define vldexp vldexp
+
+INLINE VEC vbound(VEC a, VEC b)
+{
+    return vcopysign(vmin(vabs(a), b), a); /* the bound last: NaN is none */
+}
+
+INLINE VEC vlookup(const float p[32], IVEC index)
+{
+    VEC r;
+    for (int i = 0; i < VEC_N; i++)
+        r[i] = p[index[i] & 31];
+    return r;
+}
 #endif
 
 #endif
