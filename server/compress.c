@@ -31,10 +31,30 @@ static uInt piece(size_t len)
     return len < UINT32_MAX / 2 ? (uInt)len : UINT32_MAX / 2;
 }
 
+/* Makes *p, of *room bytes, larger, as left more compressed ones ask for. A request has the bytes
+ * booked. */
+static enum rt_status grow(struct sv_request *req, size_t left, size_t max, char **p, size_t *room,
+                           struct rt_error *err)
+{
+    /* Text shrinks to a third or so. */
+    size_t next = *room > 0 ? *room : left < max ? left * 2 : max;
+    next = next < max / 2 ? next * 2 : max + 1;
+    enum rt_status s = req != NULL && req->hold != NULL ? req->hold(req, next - *room, err) : RT_OK;
+    if (s != RT_OK)
+        return s;
+    char *grown = rt_realloc_array(*p, next, 1);
+    if (grown == NULL)
+        return rt_fail_nomem(err, next);
+    *p = grown;
+    *room = next;
+    return RT_OK;
+}
+
 /* Inflates all members of the stream to *p, *len bytes and a zero byte, where there is never room
  * for more than max bytes and that zero byte: one byte over max is enough to know. */
-static enum rt_status inflate_all(z_stream *z, const char *from, size_t left, size_t max, char **p,
-                                  size_t *len, struct rt_error *err)
+static enum rt_status inflate_all(z_stream *z, struct sv_request *req, const char *from,
+                                  size_t left, size_t max, char **p, size_t *len,
+                                  struct rt_error *err)
 {
     size_t room = 0;
     bool ended = false;
@@ -42,14 +62,9 @@ static enum rt_status inflate_all(z_stream *z, const char *from, size_t left, si
     *len = 0;
     for (;;) {
         if (*len == room) {
-            /* Text shrinks to a third or so. */
-            size_t next = room > 0 ? room : left < max ? left : max;
-            next = next < max / 4 ? next * 4 : max + 1;
-            char *grown = rt_realloc_array(*p, next, 1);
-            if (grown == NULL)
-                return rt_fail_nomem(err, next);
-            *p = grown;
-            room = next;
+            enum rt_status s = grow(req, left, max, p, &room, err);
+            if (s != RT_OK)
+                return s;
         }
         if (ended)
             break;
@@ -79,9 +94,9 @@ static enum rt_status inflate_all(z_stream *z, const char *from, size_t left, si
     return RT_OK;
 }
 
-/* from[0..from_len) inflated to a block of its own. */
-static enum rt_status inflate_block(const void *from, size_t from_len, size_t max, char **out,
-                                    size_t *len, struct rt_error *err)
+/* from[0..from_len) inflated to a block of its own; req: the request that holds it, or NULL. */
+static enum rt_status inflate_block(struct sv_request *req, const void *from, size_t from_len,
+                                    size_t max, char **out, size_t *len, struct rt_error *err)
 {
     z_stream z = { .zalloc = zlib_alloc, .zfree = zlib_free };
     *out = NULL;
@@ -89,7 +104,7 @@ static enum rt_status inflate_block(const void *from, size_t from_len, size_t ma
         return rt_fail(err, RT_E_INVALID, "nothing to be decompressed: the body is empty");
     if (inflateInit2(&z, WINDOW + READ_ANY) != Z_OK)
         return rt_fail_nomem(err, (size_t)1 << WINDOW);
-    enum rt_status s = inflate_all(&z, from, from_len, max, out, len, err);
+    enum rt_status s = inflate_all(&z, req, from, from_len, max, out, len, err);
     inflateEnd(&z);
     if (s != RT_OK) {
         rt_free(*out);
@@ -119,7 +134,7 @@ enum rt_status sv_request_inflate(struct sv_request *req, size_t max_body, struc
 {
     char *body;
     size_t len = 0;
-    enum rt_status s = inflate_block(req->body, req->body_len, max_body, &body, &len, err);
+    enum rt_status s = inflate_block(req, req->body, req->body_len, max_body, &body, &len, err);
     if (s != RT_OK)
         return s;
     req->inflated = body;
@@ -244,7 +259,7 @@ void sv_response_gzip(struct sv_request *req, const void *gzip, size_t len)
     }
     struct sv_text t = { 0 };
     struct rt_error err;
-    if (inflate_block(gzip, len, STORED_MAX, &t.p, &t.len, &err) == RT_OK)
+    if (inflate_block(NULL, gzip, len, STORED_MAX, &t.p, &t.len, &err) == RT_OK)
         sv_response_text(res, &t);
     else
         sv_reply_error(res, &err);

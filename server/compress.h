@@ -11,8 +11,8 @@ bool sv_request_coding(struct sv_request *req, bool *compressed);
 
 /* Puts the inflated body in the place of one that came as gzip or deflate (either container under
  * either name), so that handlers see no difference. No more memory than max_body bytes is ever
- * taken: RT_E_LIMIT when more would come of it. RT_E_INVALID, RT_E_NOMEM; the body is then what it
- * was. On any thread that has the request to itself. */
+ * taken: RT_E_LIMIT when more would come of it. RT_E_INVALID, RT_E_NOMEM, RT_E_BUSY when
+ * req->hold says so; the body is then what it was. On any thread that has the request to itself. */
 enum rt_status sv_request_inflate(struct sv_request *req, size_t max_body, struct rt_error *err);
 
 /* What a client prefers of what can be sent. */

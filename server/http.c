@@ -123,6 +123,11 @@ static void woken(struct sv_request *req)
     atomic_fetch_sub(&h->waking, 1);
 }
 
+static enum rt_status hold(struct sv_request *req, size_t more, struct rt_error *err)
+{
+    return sv_incoming_hold(&exchange_of(req)->body, more, err);
+}
+
 static void client_gone(struct sv_watched *w)
 {
     struct exchange *x =
@@ -405,6 +410,7 @@ static enum MHD_Result begin(struct sv_http *h, struct MHD_Connection *c, const 
     x->req.query_name = query_name;
     x->req.find_peer = find_peer;
     x->req.woken = woken;
+    x->req.hold = hold;
     const struct sv_client *client = client_of(c);
     if (client != NULL && client->surplus != SV_SURPLUS_NONE)
         return refuse_surplus(x, client->surplus);

@@ -20,8 +20,36 @@ void sv_incoming_drop(struct sv_incoming *in)
     if (in->bytes != NULL)
         rt_free(in->bytes - in->lead);
     in->bytes = NULL;
-    atomic_fetch_sub_explicit(&in->bodies->held, in->room, memory_order_relaxed);
-    in->room = 0;
+    atomic_fetch_sub_explicit(&in->bodies->held, in->room + in->more, memory_order_relaxed);
+    in->room = in->more = 0;
+}
+
+/* Counts more bytes as held, unless that is over the bound. */
+static enum rt_status book(struct sv_bodies *all, size_t more, struct rt_error *err)
+{
+    const size_t held = atomic_fetch_add_explicit(&all->held, more, memory_order_relaxed) +
+                        atomic_load_explicit(&all->sending, memory_order_relaxed);
+    if (all->most_memory == 0 || held + more <= all->most_memory)
+        return RT_OK;
+    atomic_fetch_sub_explicit(&all->held, more, memory_order_relaxed);
+    return rt_fail(err, RT_E_BUSY,
+                   "the requests at work have %zu bytes of bodies and answers, as many as may be "
+                   "held (--max-body-memory)",
+                   held);
+}
+
+enum rt_status sv_incoming_hold(struct sv_incoming *in, size_t more, struct rt_error *err)
+{
+    struct sv_bodies *all = in->bodies;
+    enum rt_status s = RT_OK;
+    if (atomic_load_explicit(&all->held, memory_order_relaxed) == in->room + in->more &&
+        atomic_load_explicit(&all->sending, memory_order_relaxed) == 0)
+        atomic_fetch_add_explicit(&all->held, more, memory_order_relaxed);
+    else
+        s = book(all, more, err);
+    if (s == RT_OK)
+        in->more += more;
+    return s;
 }
 
 /* Makes room for len more bytes. */
@@ -33,24 +61,16 @@ static enum rt_status grow(struct sv_incoming *in, size_t len, struct rt_error *
         room = in->len + len;
     if (room > in->limit)
         room = in->limit;
-    size_t more = room - in->room;
-    size_t held = atomic_fetch_add_explicit(&all->held, more, memory_order_relaxed) + more +
-                  atomic_load_explicit(&all->sending, memory_order_relaxed);
-    char *grown = NULL;
-    enum rt_status s = RT_OK;
-    if (all->most_memory > 0 && held > all->most_memory)
-        s = rt_fail(err, RT_E_BUSY,
-                    "the requests at work have %zu bytes of bodies and answers, as many as may be "
-                    "held (--max-body-memory)",
-                    held - more);
-    else if ((grown = rt_realloc_array(in->bytes != NULL ? in->bytes - in->lead : NULL,
-                                       in->lead + room + 1, 1)) == NULL)
-        s = rt_fail_nomem(err, room);
-    if (s != RT_OK) {
-        atomic_fetch_sub_explicit(&all->held, more, memory_order_relaxed);
+    const size_t more = room - in->room;
+    enum rt_status s = book(all, more, err);
+    if (s != RT_OK)
         return s;
+    char *grown =
+        rt_realloc_array(in->bytes != NULL ? in->bytes - in->lead : NULL, in->lead + room + 1, 1);
+    if (grown == NULL) {
+        atomic_fetch_sub_explicit(&all->held, more, memory_order_relaxed);
+        return rt_fail_nomem(err, room);
     }
-    /* cppcheck-suppress nullPointerArithmeticRedundantCheck ; s tells */
     in->bytes = grown + in->lead;
     in->room = room;
     return RT_OK;
@@ -60,17 +80,17 @@ bool sv_incoming_answer(const struct sv_incoming *in, size_t len, struct sv_resp
 {
     struct sv_bodies *all = in->bodies;
     const size_t sending = atomic_fetch_add_explicit(&all->sending, len, memory_order_relaxed);
-    const size_t others =
-        sending + atomic_load_explicit(&all->held, memory_order_relaxed) - in->room;
+    const size_t own = in->room + in->more;
+    const size_t others = sending + atomic_load_explicit(&all->held, memory_order_relaxed) - own;
     if (all->most_memory == 0 || len <= SV_ANSWER_AT_ONCE || in->len == 0 || others == 0 ||
-        others + in->room + len <= all->most_memory)
+        others + own + len <= all->most_memory)
         return true;
     atomic_fetch_sub_explicit(&all->sending, len, memory_order_relaxed);
     struct rt_error err;
     rt_fail(&err, RT_E_BUSY,
             "the requests at work have %zu bytes of bodies and answers, there is no room for an "
             "answer of %zu (--max-body-memory)",
-            others + in->room, len);
+            others + own, len);
     sv_response_reset(res);
     sv_reply_error(res, &err);
     return false;

@@ -31,7 +31,8 @@ struct sv_incoming {
     size_t len;   /* that have come */
     size_t lead;  /* so many that the tensors behind the body's JSON are aligned */
     size_t limit; /* what may come in all, by the declaration or by bodies->most */
-    size_t room;  /* without the lead and the byte behind; counted in bodies->held */
+    size_t room;  /* without the lead and the byte behind; counted in bodies->held, as is */
+    size_t more;  /* what sv_incoming_hold() was told */
     size_t n_pieces; /* that it came in */
     bool unwanted;   /* the response says why; the rest is dropped */
     size_t dropped;
@@ -47,6 +48,9 @@ bool sv_incoming_add(struct sv_incoming *in, const char *piece, size_t len,
  * and *res says why instead, when it is a long one and, with what the other requests hold, over the
  * bound: they were let in when nobody knew how long their answers would be. */
 bool sv_incoming_answer(const struct sv_incoming *in, size_t len, struct sv_response *res);
+/* Counts more bytes that are made of it, until it is dropped. RT_E_BUSY: that is over the bound,
+ * and there are other requests. */
+enum rt_status sv_incoming_hold(struct sv_incoming *in, size_t more, struct rt_error *err);
 /* Frees the bytes; what has come stays counted in len. */
 void sv_incoming_drop(struct sv_incoming *in);
 

@@ -59,8 +59,8 @@ struct sv_work {
      * thread that serves sockets. */
     void (*finish)(void *state, struct sv_request *req);
     /* The client went away: what still waits need not be done, but sv_request_wake() must be
-     * called all the same. On any thread, at any time before release, at most once; NULL: does
-     * nothing. */
+     * called all the same. On any thread, at any time before finish and release, at most once;
+     * NULL: does nothing. */
     void (*cancel)(void *state);
     /* Frees state. After finish, or in its place. */
     void (*release)(void *state);
@@ -92,6 +92,9 @@ struct sv_request {
     void (*find_peer)(const struct sv_request *req, char out[SV_PEER]);
     /* Whoever made the request is told here that a sleeping one can go on. On any thread. */
     void (*woken)(struct sv_request *req);
+    /* Counts more bytes of memory as this request's, until its end; RT_E_BUSY: there is no room for
+     * them. On any thread, one at a time. NULL: nobody counts. */
+    enum rt_status (*hold)(struct sv_request *req, size_t more, struct rt_error *err);
 
     char id[SV_HEADER_VALUE]; /* by sv_request_identify(): the client's own, or one made up */
     char trace[33];           /* the trace id of the traceparent header, "" when there is none */

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import re
+import socket
 import zlib
 
 import numpy as np
 import pytest
 
-from serving import JSON_LENGTH, binary_request, error_of, outputs_of, tensor
+from serving import JSON_LENGTH, binary_request, error_of, outputs_of, tensor, wait_until
 
 INFER = "/v2/models/relu/infer"
 X = np.array([[1, -1, 2], [-3, 4, -5]], np.float32)
@@ -86,6 +88,27 @@ def test_bound(serve):
     packed = b"".join(bomb.compress(bytes(1 << 20)) for _ in range(64)) + bomb.flush()
     answer = server.post(INFER, packed, headers={"Content-Encoding": "gzip"})
     assert "--max-body" in error_of(answer, 413)
+
+
+def test_bound_of_all_requests_together(serve):
+    """What comes out of bodies is held like what came; a request that is alone has its --max-body."""
+    server = serve("--max-body-memory", "5M")
+
+    def ask(n):
+        packed = gzip.compress(body(np.zeros((n, 3), np.float32)), 1)
+        return server.post(INFER, packed, headers={"Content-Encoding": "gzip"})
+
+    def held():
+        return int(re.search(r"convd_body_bytes (\d+)\n", server.get("/metrics").text).group(1))
+    with socket.create_connection(("127.0.0.1", server.port)) as other:
+        other.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{".encode())
+        wait_until(held)
+        assert outputs_of(ask(10000))["y"].shape == (10000, 3)
+        assert "--max-body-memory" in error_of(ask(1000000), 503)
+        wait_until(lambda: held() < 100)
+        assert outputs_of(ask(10000))["y"].shape == (10000, 3)
+    wait_until(lambda: held() == 0)
+    assert outputs_of(ask(1000000))["y"].shape == (1000000, 3)
 
 
 ROWS = np.arange(3000, dtype=np.float32).reshape(-1, 3)
