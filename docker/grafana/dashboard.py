@@ -37,7 +37,7 @@ PANELS = [
     ("Connections and requests in flight", "short", [("convd_connections", "connections"),
                                                      ("convd_requests_in_flight", "in flight")]),
     ("Memory", "bytes", [("process_resident_memory_bytes{job=\"convd\"}", "resident"),
-                         ("convd_body_bytes", "bodies"),
+                         ("convd_body_bytes", "bodies"), ("convd_answer_bytes", "answers"),
                          (f"convd_model_bytes{{{BY}}}", "{{model}}")]),
     ("Processor", "short", [(rate("process_cpu_seconds_total", "instance", 'job="convd"'), "cores")]),
 ]
