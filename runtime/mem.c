@@ -133,6 +133,11 @@ static bool is_mapped(const void *block)
     return ((const struct header *)block - 1)->whole == NULL;
 }
 
+static struct mapping *mapping_of(void *block)
+{
+    return (void *)((char *)block - RT_ALIGN);
+}
+
 /* Whether the system can make a large page of small ones that are in use. */
 static bool collapses(void)
 {
@@ -189,16 +194,11 @@ void *rt_zalloc_lasting(size_t len)
         munmap(all, before);
     munmap(kept + mapping_len(len), behind);
     char *block = kept + RT_ALIGN;
-    const size_t made = make_pages(kept, 0, PAGE);
-    ((struct mapping *)(void *)kept)->made = made;
+    const size_t made = make_pages(kept, 0, PAGE); /* before the next line writes to it */
+    mapping_of(block)->made = made;
     *((struct header *)(void *)block - 1) = (struct header){ len, NULL };
     count_in(len);
     return block;
-}
-
-static struct mapping *mapping_of(void *block)
-{
-    return (void *)((char *)block - RT_ALIGN);
 }
 
 void rt_make_pages(void *block, size_t used)
@@ -266,7 +266,7 @@ void rt_free(void *p)
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&bytes_live, h->len, memory_order_relaxed);
     if (mapped)
-        munmap((char *)p - RT_ALIGN, mapping_len(h->len));
+        munmap(mapping_of(p), mapping_len(h->len));
     else
         free(h->whole);
 }

@@ -163,7 +163,7 @@ static enum rt_status keep_constants(struct rt_program *p, struct rt_error *err)
             continue;
         size_t bytes;
         if (value->uses == 0 || !rt_shape_bytes(&value->shape, value->dtype, &bytes)) {
-            value->data = NULL;
+            value->data = value->unscaled = NULL;
             continue;
         }
         if (!rt_graph_fetch(g, v))
