@@ -143,6 +143,7 @@ void sv_pictures_set(struct sv_pictures *p, int i, const char *bytes, size_t len
 {
     p->picture[i].bytes = bytes;
     p->picture[i].len = len;
+    p->picture[i].task.is_long = len > SV_TASK_LONG;
     p->picture[i].base64 = base64;
 }
 

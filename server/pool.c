@@ -144,7 +144,8 @@ enum rt_status sv_pool_submit(struct sv_pool *p, struct sv_task *task, struct rt
         return s;
     /* Not under the lock, which is taken below that of the cores. */
     task->pool = p;
-    task->turn = (struct sv_turn){ .come = hand_to_thread, .run = run_for_pool };
+    task->turn =
+        (struct sv_turn){ .come = hand_to_thread, .run = task->is_long ? NULL : run_for_pool };
     if (p->cores != NULL)
         sv_cores_line_up(p->cores, &task->turn);
     else

@@ -4,16 +4,24 @@
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "runtime/rt.h"
 #include "server/cores.h"
 
 struct sv_pool;
+
+/* So many bytes to be read or written make a task a long one. */
+#define SV_TASK_LONG ((size_t)1 << 20)
 
 /* Lies inside the caller's own struct. It is the pool's from submit until run is called, which
  * happens exactly once, on a thread of the pool or of an executor; run may free it, but must not
  * end a model. */
 struct sv_task {
     void (*run)(struct sv_task *task);
+    bool is_long; /* only the pool's own threads run it: what waits for an executor need not wait
+                   * for that, when another core is free meanwhile */
     /* The pool's. */
     struct sv_pool *pool;
     struct sv_task *next;

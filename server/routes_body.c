@@ -69,6 +69,7 @@ static void inflate_later(struct sv_app *app, struct sv_request *req,
         return;
     }
     x->task.run = run;
+    x->task.is_long = true; /* as far as anybody can tell */
     x->app = app;
     x->req = req;
     x->target = *target;

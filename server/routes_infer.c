@@ -11,6 +11,7 @@
 /* So much JSON, or so many values to print as such, take less time than asking the pool. */
 #define SHORT_JSON ((size_t)64 << 10)
 #define FEW_VALUES ((size_t)8 << 10)
+#define BYTES_OF_A_VALUE 8 /* or so, as text */
 
 /* A request from its decoding to its answer. */
 struct waiting {
@@ -94,23 +95,23 @@ static void run_answer(struct sv_task *task)
     sv_request_wake(w->req);
 }
 
-/* Whether there is much to print. */
-static bool is_long(const struct waiting *w)
+static size_t values_to_print(const struct waiting *w)
 {
     size_t values = 0;
     for (int i = 0; i < w->infer.n_wanted; i++)
         if (!w->infer.wanted[i].binary)
             values += (size_t)rt_shape_numel(&w->infer.job->out[w->infer.wanted[i].index].shape);
-    return values > FEW_VALUES;
+    return values;
 }
 
 /* Where the pool is full, the thread of the socket prints the answer. */
 static void job_done(struct sv_job *job)
 {
     struct waiting *w = job->user;
+    const size_t values = job->error.status == RT_OK ? values_to_print(w) : 0;
     w->task.run = run_answer;
-    if (job->error.status != RT_OK || !is_long(w) ||
-        sv_pool_submit(w->pool, &w->task, NULL) != RT_OK)
+    w->task.is_long = values > SV_TASK_LONG / BYTES_OF_A_VALUE;
+    if (values <= FEW_VALUES || sv_pool_submit(w->pool, &w->task, NULL) != RT_OK)
         sv_request_wake(w->req);
 }
 
@@ -187,6 +188,7 @@ static void post(struct sv_app *app, struct sv_request *req, const struct sv_tar
     enum rt_status s;
     if (json_bytes(w) > SHORT_JSON) {
         w->task.run = run_start;
+        w->task.is_long = json_bytes(w) > SV_TASK_LONG;
         s = sv_pool_submit(app->pool, &w->task, &err);
         if (s != RT_OK)
             sv_batcher_count_failed(m->batcher, req->arrival);

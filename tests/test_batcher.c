@@ -623,7 +623,7 @@ struct decoding {
     struct sv_batcher *b;
     struct sv_job *job;
     float first;
-    atomic_int *by_executors; /* how many ran on an executor's thread */
+    atomic_int *begun, *by_executors; /* how many were, and on an executor's thread */
 };
 
 static void decode(struct sv_task *task)
@@ -633,7 +633,9 @@ static void decode(struct sv_task *task)
     pthread_getname_np(pthread_self(), thread, sizeof thread);
     if (strcmp(thread, "convd-run") == 0)
         atomic_fetch_add(d->by_executors, 1);
-    while (atomic_load(d->by_executors) == 0) /* the pool's threads leave it some */
+    atomic_fetch_add(d->begun, 1);
+    /* The pool's first thread leaves some for whoever comes next. */
+    while (task->is_long ? atomic_load(d->begun) < 2 : atomic_load(d->by_executors) == 0)
         sched_yield();
     d->job = make(d->b, 1, 3, d->first);
     sv_batcher_submit(d->job, NULL);
@@ -641,13 +643,12 @@ static void decode(struct sv_task *task)
 
 /* Tasks that wait when a run ends are run by its executor, whose thread needs no waking, and so are
  * the jobs that they make. */
-static void executors_run_what_waits_for_cores(void **state)
+static int tasks_of_executors(bool is_long)
 {
-    (void)state;
     struct setup t;
     struct sv_pool *pool;
     struct decoding d[6];
-    atomic_int by_executors = 0;
+    atomic_int begun = 0, by_executors = 0;
     setup_elastic(&t, 2);
     assert_int_equal(sv_pool_create(2, 8, t.cores, &pool, NULL), RT_OK);
     struct sv_job *all_cores = submit(&t, 1, 3, 100);
@@ -655,20 +656,36 @@ static void executors_run_what_waits_for_cores(void **state)
     assert_int_equal(model.team[0], 2);
     for (int i = 0; i < 6; i++) {
         d[i] = (struct decoding){
-            .task.run = decode, .b = t.b, .first = (float)i, .by_executors = &by_executors
+            .task = { .run = decode, .is_long = is_long },
+            .b = t.b,
+            .first = (float)i,
+            .begun = &begun,
+            .by_executors = &by_executors,
         };
         assert_int_equal(sv_pool_submit(pool, &d[i].task, NULL), RT_OK);
     }
     set_gate(false);
     wait_done(7);
     sv_pool_destroy(pool);
-    assert_true(atomic_load(&by_executors) >= 1);
     check_answer(all_cores, 1, 3, 100);
     for (int i = 0; i < 6; i++)
         check_answer(d[i].job, 1, 3, (float)i);
     sv_cores_take(t.cores, 2); /* what was passed on comes back */
     sv_cores_give(t.cores, 2);
     teardown(&t);
+    return atomic_load(&by_executors);
+}
+
+static void executors_run_what_waits_for_cores(void **state)
+{
+    (void)state;
+    assert_true(tasks_of_executors(false) >= 1);
+}
+
+static void executors_run_no_long_tasks(void **state)
+{
+    (void)state;
+    assert_int_equal(tasks_of_executors(true), 0);
 }
 
 static void create_may_fail(void **state)
@@ -851,6 +868,7 @@ int main(void)
         cmocka_unit_test_setup(a_failed_piece_ends_its_job, reset_seen),
         cmocka_unit_test_setup(cores_follow_the_load, reset_seen),
         cmocka_unit_test_setup(executors_run_what_waits_for_cores, reset_seen),
+        cmocka_unit_test_setup(executors_run_no_long_tasks, reset_seen),
         cmocka_unit_test_setup(create_may_fail, reset_seen),
         cmocka_unit_test_setup(delay_gathers, reset_seen),
         cmocka_unit_test_setup(allocations_fail_in_turn, reset_seen),
