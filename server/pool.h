@@ -1,7 +1,7 @@
 /* A bounded queue of tasks: decoding, mostly, so that the threads which serve sockets never
  * compute. Each task waits in line for a core. One that becomes free wakes a thread of the pool;
- * who is through with a core of its own (cores.h) runs the task that is first in line itself, unless
- * that is a long one. */
+ * who is through with a core of its own (cores.h) runs the task that is first in line itself,
+ * unless that is a long one. */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
