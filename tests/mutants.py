@@ -32,7 +32,7 @@ MUTANTS = [
     ("winograd: a sign of the input's transform", K + "winograd.inc",
      "v[4] = even_b - odd_b;", "v[4] = odd_b - even_b;", WINOGRAD),
     ("winograd: padding off by one", K + "winograd.inc",
-     "c >= 0 && c < t->width", "c >= 1 && c < t->width", WINOGRAD),
+     "((uint64_t)c < (uint64_t)t->width", "((uint64_t)(c - 1) < (uint64_t)t->width", WINOGRAD),
     ("winograd: the last tile's columns not cut", K + "winograd.inc",
      "j < M && j < columns;", "j < M;", WINOGRAD),
     ("winograd: the last tile's rows not cut", K + "winograd.inc",
